@@ -1,0 +1,28 @@
+"""Synthetic problems of a given shape, the same for every benchmark: X normal, labels from a random linear model with noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import kdvr_fast as kd
+
+
+@dataclass(frozen=True)
+class Data:
+    """X (n, d), y (n,) labels 0 .. k-1, and a linear teacher: the model that drew the labels."""
+
+    X: NDArray[Any]
+    y: NDArray[np.int64]
+    teacher: kd.Teacher
+
+
+def synthetic(n: int, d: int, k: int, dtype: str = "float32", seed: int = 0) -> Data:
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((n, d)).astype(dtype)
+    W = (2 * rng.standard_normal((k, d)) / np.sqrt(d)).astype(dtype)
+    y = (X @ W.T + rng.gumbel(size=(n, k))).argmax(axis=1)
+    return Data(X, y.astype(np.int64), kd.Teacher.weights(W, np.zeros(k, dtype)))

@@ -1,0 +1,198 @@
+// Purpose: kdvr_fast._core, the compiled half of backends/native.py. Loops run without the GIL and poll() for signals.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <memory>
+#include <optional>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "arrays.hpp"
+#include "kdvr/dispatch.hpp"
+#include "kdvr/session.hpp"
+
+namespace kdvr::bindings {
+namespace {
+
+using Doubles = py::array_t<double>;
+using SumsTuple = std::tuple<double, double, double, double, double, double, double, double, double>;
+using PassTuple = std::tuple<SumsTuple, Doubles, Doubles, std::optional<Doubles>, std::optional<Doubles>>;
+using WalkTuple = std::tuple<SumsTuple, Index, std::vector<PassTuple>, bool>;
+
+SumsTuple to_tuple(const Sums& s) {
+    return {s.rows, s.loss, s.xx, s.xt, s.tt, s.pairs, s.pair_xx, s.pair_xt, s.pair_tt};
+}
+
+Doubles to_array(const std::vector<double>& values, std::vector<py::ssize_t> shape) {
+    Doubles out(std::move(shape));
+    std::copy(values.begin(), values.end(), out.mutable_data());
+    return out;
+}
+
+PassTuple to_tuple(const Pass& p, Index k, Index d) {
+    std::optional<Doubles> anchor, anchor_b;
+    if (!p.anchor_grad.empty()) anchor = to_array(p.anchor_grad, {k, d}), anchor_b = to_array(p.anchor_grad_intercept, {k});
+    return {to_tuple(p.sums), to_array(p.grad, {k, d}), to_array(p.grad_intercept, {k}), anchor, anchor_b};
+}
+
+// Ctrl-C inside a loop: the signal's handler runs here and its exception unwinds the loop.
+void poll() {
+    const py::gil_scoped_acquire gil;
+    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+}
+
+LossKind loss_kind(const std::string& name) {
+    if (name == "squared") return LossKind::squared;
+    if (name == "logistic") return LossKind::logistic;
+    if (name == "softmax") return LossKind::softmax;
+    throw std::invalid_argument("unknown loss " + name);
+}
+
+AnchorKind anchor_kind(const std::string& name) {
+    if (name == "none") return AnchorKind::none;
+    if (name == "weights") return AnchorKind::weights;
+    if (name == "table") return AnchorKind::table;
+    throw std::invalid_argument("unknown source " + name);
+}
+
+ControlVariate control_variate(double lam, const std::string& source, bool use_mean, bool update_table,
+                               std::optional<double> temperature) {
+    return {lam, anchor_kind(source), use_mean, update_table, temperature.value_or(0.0)};
+}
+
+// A core session together with the arrays that it reads.
+template <class T>
+class Bound {
+  public:
+    Bound(py::array X, py::array y, const std::string& loss, Index k, std::optional<py::array> weights, bool fit_intercept)
+        : X_(std::move(X)), y_(std::move(y)), weights_(std::move(weights)) {
+        Problem<T> p;
+        p.X = dense_rows<T>(X_, "X");
+        p.loss = loss_kind(loss);
+        p.k = k;
+        p.fit_intercept = fit_intercept;
+        require(p.X.n > 0 && p.X.d > 0 && k > 0, "X: at least one row, feature and output expected");
+        if (y_.ndim() == 1) {
+            require(p.loss == LossKind::softmax, "y: labels go with softmax only");
+            p.y.labels = flat<std::int64_t>(y_, p.X.n, "y");
+            require(all_below(p.y.labels, p.X.n, k), "y: label out of range");
+        } else {
+            p.y.values = dense_rows<T>(y_, "y");
+            require(p.y.values.n == p.X.n && p.y.values.d == k, "y: (n, k) expected");
+        }
+        if (weights_) p.weights = flat<T>(*weights_, p.X.n, "weights");
+        session_ = std::make_unique<Session<T>>(p);
+    }
+
+    void set_weights(const py::array& coef, const py::array& intercept) { session_->set_weights(w(coef), b(intercept)); }
+    void set_mean(const py::array& coef, const py::array& intercept) { session_->set_mean(w(coef), b(intercept)); }
+    auto weights() const { return read(&Session<T>::weights); }
+    auto average() const { return read(&Session<T>::average); }
+
+    std::optional<PassTuple> anchor_at(const py::array& coef, const py::array& intercept, bool cached, bool mean) {
+        const T *cw = w(coef), *cb = b(intercept);
+        return released([&] { return session_->anchor_at(cw, cb, cached, mean, poll); });
+    }
+
+    std::optional<PassTuple> anchor_table(const py::array& values, bool mean) {
+        const T* v = flat<T>(values, session_->n() * session_->k(), "values");
+        return released([&] { return session_->anchor_table(v, mean, poll); });
+    }
+
+    PassTuple evaluate(const py::array& coef, const py::array& intercept, double lam, const std::string& source, bool use_mean,
+                       bool update_table, std::optional<double> temperature) {
+        const T *cw = w(coef), *cb = b(intercept);
+        const ControlVariate v = control_variate(lam, source, use_mean, update_table, temperature);
+        require(v.source != AnchorKind::table || session_->has_table(), "source: no table was stored");
+        return *released([&] { return std::optional<Pass>(session_->evaluate(cw, cb, v, poll)); });
+    }
+
+    WalkTuple epoch(const py::array& order, const py::array& rates, const py::array& refresh_at, double loss_limit,
+                    Index batch_size, double l2, double l1, double momentum, bool nesterov, bool average, bool statistics,
+                    double lam, const std::string& source, bool use_mean, bool update_table,
+                    std::optional<double> temperature) {
+        require(batch_size > 0 && rates.size() > 0, "batch_size and learning_rates: at least one expected");
+        Route route;
+        route.rows = order.size();
+        route.order = flat<std::int64_t>(order, route.rows, "order");
+        require(all_below(route.order, route.rows, session_->n()), "order: no such row");
+        route.n_rates = rates.size();
+        route.rates = flat<double>(rates, route.n_rates, "learning_rates");
+        require(route.n_rates == 1 || route.n_rates * batch_size >= route.rows, "learning_rates: one, or one a step, expected");
+        route.n_refresh = refresh_at.size();
+        route.refresh_at = flat<std::int64_t>(refresh_at, route.n_refresh, "refresh_at");
+        route.loss_limit = loss_limit;
+        const Step step{batch_size, l2, l1, momentum, nesterov, average, statistics};
+        const ControlVariate v = control_variate(lam, source, use_mean, update_table, temperature);
+        require((v.source != AnchorKind::table && !update_table) || session_->has_table(), "source: no table was stored");
+        Walk walk;
+        {
+            const py::gil_scoped_release release;
+            walk = session_->epoch(route, step, v, poll);
+        }
+        std::vector<PassTuple> passes;
+        for (const Pass& p : walk.passes) passes.push_back(to_tuple(p, session_->k(), session_->d()));
+        return {to_tuple(walk.sums), walk.steps, std::move(passes), walk.exploded};
+    }
+
+  private:
+    const T* w(const py::array& a) const { return flat<T>(a, session_->k() * session_->d(), "coef"); }
+    const T* b(const py::array& a) const { return flat<T>(a, session_->k(), "intercept"); }
+
+    std::pair<py::array_t<T>, py::array_t<T>> read(void (Session<T>::*get)(T*, T*) const) const {
+        py::array_t<T> coef({session_->k(), session_->d()}), intercept(session_->k());
+        (session_.get()->*get)(coef.mutable_data(), intercept.mutable_data());
+        return {coef, intercept};
+    }
+
+    template <class F>
+    std::optional<PassTuple> released(F&& f) {
+        std::optional<Pass> p;
+        {
+            const py::gil_scoped_release release;
+            p = f();
+        }
+        if (!p) return std::nullopt;
+        return to_tuple(*p, session_->k(), session_->d());
+    }
+
+    py::array X_, y_;
+    std::optional<py::array> weights_;
+    std::unique_ptr<Session<T>> session_;
+};
+
+template <class T>
+void bind_session(py::module_& m, const char* name, const char* doc) {
+    using B = Bound<T>;
+    py::class_<B>(m, name, doc)
+        .def(py::init<py::array, py::array, const std::string&, Index, std::optional<py::array>, bool>(), py::arg("X"),
+             py::arg("y"), py::arg("loss"), py::arg("n_outputs"), py::arg("weights"), py::arg("fit_intercept"))
+        .def("set_weights", &B::set_weights, py::arg("coef"), py::arg("intercept"))
+        .def("set_mean", &B::set_mean, py::arg("mean"), py::arg("mean_intercept"))
+        .def("weights", &B::weights)
+        .def("average", &B::average)
+        .def("anchor_at", &B::anchor_at, py::arg("coef"), py::arg("intercept"), py::kw_only(), py::arg("cached"),
+             py::arg("mean"))
+        .def("anchor_table", &B::anchor_table, py::arg("values"), py::kw_only(), py::arg("mean"))
+        .def("evaluate", &B::evaluate, py::arg("coef"), py::arg("intercept"), py::kw_only(), py::arg("lam"), py::arg("source"),
+             py::arg("use_mean"), py::arg("update_table"), py::arg("temperature"))
+        .def("epoch", &B::epoch, py::arg("order"), py::arg("learning_rates"), py::kw_only(), py::arg("refresh_at"),
+             py::arg("loss_limit"), py::arg("batch_size"), py::arg("l2"), py::arg("l1"), py::arg("momentum"),
+             py::arg("nesterov"), py::arg("average"), py::arg("statistics"), py::arg("lam"), py::arg("source"),
+             py::arg("use_mean"), py::arg("update_table"), py::arg("temperature"));
+}
+
+}  // namespace
+}  // namespace kdvr::bindings
+
+PYBIND11_MODULE(_core, m) {
+    namespace b = kdvr::bindings;
+    m.doc() = "Compiled core of kdvr_fast: sessions on float32 and float64 rows; see kdvr_fast.backends.base for the contract.";
+    b::bind_session<float>(m, "SessionFloat32", "A problem with float32 rows.");
+    b::bind_session<double>(m, "SessionFloat64", "A problem with float64 rows.");
+    m.def("isa", &kdvr::current_isa, "Instruction set in use; KDVR_ISA in the environment forces one.");
+    m.def("isa_available", &kdvr::available_isas,
+          "Instruction sets compiled in and supported by this processor, slowest first.");
+}

@@ -1,0 +1,43 @@
+// Purpose: owned, zeroed, vector-aligned memory.
+#pragma once
+
+#include <cstring>  // memset
+#include <memory>   // unique_ptr
+#include <new>      // aligned operator new
+
+#include "kernels.hpp"
+
+namespace kdvr {
+
+template <class T>
+class Buffer {
+  public:
+    Buffer() = default;
+    explicit Buffer(Index size)
+        : size_(size), data_(static_cast<T*>(::operator new(bytes(size), std::align_val_t{kVectorBytes}))) {
+        clear();
+    }
+
+    T* data() { return data_.get(); }
+    const T* data() const { return data_.get(); }
+    Index size() const { return size_; }
+    T& operator[](Index i) { return data_.get()[i]; }
+    const T& operator[](Index i) const { return data_.get()[i]; }
+    void clear() { std::memset(static_cast<void*>(data_.get()), 0, bytes(size_)); }
+
+    // Grows (zeroed, contents lost) when smaller than `size`.
+    void reserve(Index size) {
+        if (size > size_) *this = Buffer(size);
+    }
+
+  private:
+    struct Free {
+        void operator()(T* p) const { ::operator delete(static_cast<void*>(p), std::align_val_t{kVectorBytes}); }
+    };
+    static std::size_t bytes(Index size) { return static_cast<std::size_t>(size) * sizeof(T); }
+
+    Index size_ = 0;
+    std::unique_ptr<T, Free> data_;
+};
+
+}  // namespace kdvr

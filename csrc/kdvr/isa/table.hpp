@@ -1,0 +1,19 @@
+// Purpose: the kernel table of the including instruction set. Include after defining KDVR_ISA and KDVR_BYTES, once per file.
+#pragma once
+
+#include "../residuals.hpp"
+#include "../step.hpp"
+
+namespace kdvr::KDVR_ISA {
+
+template <class T>
+constexpr Kernels<T> table = {
+    logits<T>, row_products<T>, residuals<T>, gradient_step<T>, gradient_add<T>, gradient_add_double<T>, step<T>, prefetch<T>,
+};
+
+extern const Kernels<float> kernels_float;
+extern const Kernels<double> kernels_double;
+const Kernels<float> kernels_float = table<float>;
+const Kernels<double> kernels_double = table<double>;
+
+}  // namespace kdvr::KDVR_ISA

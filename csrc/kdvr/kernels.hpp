@@ -1,0 +1,100 @@
+// Purpose: the table of kernels that one instruction set provides, and the plain structs they take.
+// Every instruction set compiles the same source (step.hpp); dispatch.cpp picks a table once, at start.
+//
+// A step is   logits -> row_products (statistics only) -> residuals -> gradient_*   with the row block in cache throughout.
+// Shapes: W (k, ld) with ld = d rounded up to a vector, zeros beyond d. Per-row k-vectors are padded to kp, see padded().
+#pragma once
+
+#include "views.hpp"
+
+namespace kdvr {
+
+// Widest vector of any instruction set, in bytes: buffers are padded and aligned to it, so kernels need no tails on them.
+constexpr Index kVectorBytes = 64;
+
+template <class T>
+constexpr Index padded(Index count) {
+    constexpr Index lanes = kVectorBytes / static_cast<Index>(sizeof(T));
+    return (count + lanes - 1) / lanes * lanes;
+}
+
+enum class LossKind { squared, logistic, softmax };
+
+// Where c_i comes from; `outputs` are tempered predictions of the teacher, see ResidualJob::temperature.
+enum class AnchorKind { none, weights, table };
+
+// Sums over rows; same fields and meaning as kdvr_fast/backends/base.py: Sums.
+struct Sums {
+    double rows = 0, loss = 0, xx = 0, xt = 0, tt = 0, pairs = 0, pair_xx = 0, pair_xt = 0, pair_tt = 0;
+
+    void add(const Sums& o) {
+        rows += o.rows, loss += o.loss, xx += o.xx, xt += o.xt, tt += o.tt;
+        pairs += o.pairs, pair_xx += o.pair_xx, pair_xt += o.pair_xt, pair_tt += o.pair_tt;
+    }
+};
+
+// Residuals of a block of rows, their correction and their sums. Per-row vectors have kp lanes, zero beyond k.
+//   r_i = link(z_i + b) - y_i
+//   c_i = link(za_i + ba) - y_i | table_i | r_i - T (link((z_i + b) / T) - t_i),  t_i = link((za_i + ba) / T) | table_i
+//   q_i = s_i (r_i - lam c_i)             or, stacked: q_i = [s_i r_i, s_i c_i] (k + k numbers)
+template <class T>
+struct ResidualJob {
+    LossKind loss;
+    AnchorKind anchor;
+    bool stacked;
+    Index rows, k, kp;
+    T lam;
+    T temperature;              // 0: difference of residuals
+    const T* z;                 // rows x 2kp: student's logits, anchor's logits behind them
+    const T* intercept;         // kp
+    const T* anchor_intercept;  // kp
+    const std::int64_t* label;  // rows, or null
+    const T* const* target;     // rows pointers to k numbers, used when label is null
+    const T* const* table;      // rows pointers to k numbers, for AnchorKind::table
+    const T* weight;            // rows; weight[-1] belongs to the row before this block
+    T* r;                       // rows x kp; row -1 is the row before this block
+    T* c;                       // rows x kp; row -1 likewise
+    T* q;                       // rows x ldq
+    Index ldq;
+    const T* norm;  // rows: |a_i|^2 (+1 with an intercept), null without statistics
+    const T* pair;  // rows: <a_i, a_{i-1}> (+1 with an intercept), 0 where there is no row before
+    Sums* sums;     // loss always; xx .. pair_tt with statistics
+};
+
+// One parameter block: weights and what travels with them, all rows x ld. Null where unused.
+template <class T>
+struct Plane {
+    T* w;
+    T* velocity;
+    const T* mean;
+    double* average;
+    Index rows, ld;
+};
+
+// g = scale * sum + mean_scale * mean + l2 * w;  v = momentum v + g;  p = nesterov ? g + momentum v : v
+// w = soft_threshold(w - rate * p, threshold);   average += average_weight (w - average)
+template <class T>
+struct Update {
+    T scale, mean_scale, l2, momentum, rate, threshold;
+    double average_weight;
+    bool nesterov;
+};
+
+template <class T>
+struct Kernels {
+    // z[i, slot(o)] = <a_i, w_o> for o < outputs: slot(o) = o for the first k outputs, kp + o - k behind them. z: rows x 2kp.
+    void (*logits)(const RowBlock<T>&, const T* w, Index ld, Index k, Index outputs, T* z, Index kp);
+    // norm[i] = |a_i|^2 + one, pair[i] = <a_i, a_{i-1}> + one; `before` is the row before a_0 (null: pair[0] = 0).
+    void (*row_products)(const RowBlock<T>&, const T* before, T one, T* norm, T* pair);
+    void (*residuals)(const ResidualJob<T>&);
+    // The three uses of  sum_i q_i (x) a_i  (outputs x d): step the weights at once, add to a T matrix, add to a double matrix.
+    void (*gradient_step)(const RowBlock<T>&, const T* q, Index ldq, const Plane<T>&, const Update<T>&);
+    void (*gradient_add)(const RowBlock<T>&, const T* q, Index ldq, Index outputs, T* sum, Index ld);
+    void (*gradient_add_double)(const RowBlock<T>&, const T* q, Index ldq, Index outputs, double* sum, Index ld);
+    // The same step from a finished double sum (batches of many blocks, and the intercept).
+    void (*step)(const double* sum, const Plane<T>&, const Update<T>&);
+    // Asks the cache for the rows of a coming block.
+    void (*prefetch)(const RowBlock<T>&);
+};
+
+}  // namespace kdvr

@@ -1,0 +1,288 @@
+// Purpose: the two products of a step, as register tiles, and the update fused to the second one.
+//   logits:    z[i, o] = <a_i, w_o>            tile of R rows x C outputs, vectors run along d
+//   gradient:  G[o, :] = sum_i q[i, o] a_i     tile of C outputs x J vectors, summed over the block's rows
+// Tile sizes fill the registers: AVX-512 and NEON have 32 (4 x 6 sums + 4 rows + 1 weight), the others 16 (3 x 4 + 3 + 1).
+// Floor: 2 k d multiply-adds a row (3 k d with a teacher on the fly); loads stay under one per two multiply-adds.
+// Shapes: see kernels.hpp; W and G are padded to ld with zeros, rows are not and end in a masked load.
+#pragma once
+
+#include "kernels.hpp"
+#include "simd.hpp"
+
+namespace kdvr::KDVR_ISA {
+
+#if defined(__AVX512F__) || defined(__ARM_NEON)
+constexpr int kTileRows = 4, kTileOutputs = 6, kTileClasses = 5;
+#else
+constexpr int kTileRows = 3, kTileOutputs = 4, kTileClasses = 3;
+#endif
+constexpr int kTileVectors = 4;
+
+// R x C inner products over d; few of them are summed in several chains, since one multiply-add takes four cycles.
+template <class T, int R, int C>
+void logits_tile(const T* const* a, Index d, const T* w, Index ld, T* out) {
+    constexpr Index L = kLanes<T>;
+    constexpr int U = R * C >= 8 ? 1 : R * C >= 4 ? 2 : 4;
+    Vec<T> acc[U][R * C] = {};
+    Index j = 0;
+    for (; j + U * L <= d; j += U * L) {
+#pragma GCC unroll 4
+        for (int u = 0; u < U; ++u) {
+            Vec<T> x[R];
+#pragma GCC unroll 8
+            for (int r = 0; r < R; ++r) x[r] = load(a[r] + j + u * L);
+#pragma GCC unroll 8
+            for (int c = 0; c < C; ++c) {
+                const Vec<T> y = load(w + c * ld + j + u * L);
+#pragma GCC unroll 8
+                for (int r = 0; r < R; ++r) acc[u][r * C + c] += x[r] * y;
+            }
+        }
+    }
+    for (; j < d; j += L) {
+#pragma GCC unroll 8
+        for (int r = 0; r < R; ++r) {
+            const Vec<T> x = load_part(a[r], j, d);
+#pragma GCC unroll 8
+            for (int c = 0; c < C; ++c) acc[0][r * C + c] += x * load(w + c * ld + j);
+        }
+    }
+#pragma GCC unroll 4
+    for (int u = 1; u < U; ++u) {
+#pragma GCC unroll 32
+        for (int i = 0; i < R * C; ++i) acc[0][i] += acc[u][i];
+    }
+    const Vec<T> zero{};
+#pragma GCC unroll 8
+    for (int i = 0; i < R * C; i += 4) {
+        sum4<T>(acc[0][i], i + 1 < R * C ? acc[0][i + 1] : zero, i + 2 < R * C ? acc[0][i + 2] : zero,
+                i + 3 < R * C ? acc[0][i + 3] : zero, out + i);
+    }
+}
+
+template <class T>
+using LogitsTile = void (*)(const T* const*, Index, const T*, Index, T*);
+
+template <class T, int R>
+KDVR_INLINE LogitsTile<T> logits_tile_of(Index outputs) {
+    constexpr LogitsTile<T> small[4] = {logits_tile<T, R, 1>, logits_tile<T, R, 2>, logits_tile<T, R, 3>, logits_tile<T, R, 4>};
+    if constexpr (kTileOutputs > 4) {
+        if (outputs == 5) return logits_tile<T, R, 5>;
+        if (outputs == 6) return logits_tile<T, R, 6>;
+    }
+    return small[outputs - 1];
+}
+
+template <class T>
+KDVR_INLINE LogitsTile<T> logits_tile_of(Index rows, Index outputs) {
+    if constexpr (kTileRows > 3) {
+        if (rows == 4) return logits_tile_of<T, 4>(outputs);
+    }
+    return rows == 3   ? logits_tile_of<T, 3>(outputs)
+           : rows == 2 ? logits_tile_of<T, 2>(outputs)
+                       : logits_tile_of<T, 1>(outputs);
+}
+
+// Blocks of nearly equal size: 10 rows in tiles of at most 4 go as 4, 3, 3 and never as 4, 4, 2.
+KDVR_INLINE Index blocks(Index count, Index most) {
+    return (count + most - 1) / most;
+}
+KDVR_INLINE Index block_start(Index i, Index count, Index n) {
+    return i * count / n;
+}
+
+template <class T>
+void logits(const RowBlock<T>& block, const T* w, Index ld, Index k, Index outputs, T* z, Index kp) {
+    T out[kTileRows * kTileOutputs + 4];
+    const Index nr = blocks(block.rows, kTileRows), nc = blocks(outputs, kTileOutputs);
+    for (Index ic = 0; ic < nc; ++ic) {
+        const Index c0 = block_start(ic, outputs, nc), C = block_start(ic + 1, outputs, nc) - c0;
+        for (Index ir = 0; ir < nr; ++ir) {
+            const Index r0 = block_start(ir, block.rows, nr), R = block_start(ir + 1, block.rows, nr) - r0;
+            logits_tile_of<T>(R, C)(block.a + r0, block.d, w + c0 * ld, ld, out);
+            for (Index r = 0; r < R; ++r) {
+                T* const zr = z + (r0 + r) * 2 * kp;
+                for (Index c = 0; c < C; ++c) zr[c0 + c < k ? c0 + c : kp + c0 + c - k] = out[r * C + c];
+            }
+        }
+    }
+}
+
+template <class T>
+void row_products(const RowBlock<T>& block, const T* before, T one, T* norm, T* pair) {
+    constexpr Index L = kLanes<T>;
+    for (Index i = 0; i < block.rows; ++i) {
+        const T* a = block.a[i];
+        const T* b = i > 0 ? block.a[i - 1] : before;
+        const T* other = b ? b : a;
+        Vec<T> n0{}, n1{}, p0{}, p1{};
+        Index j = 0;
+        for (; j + 2 * L <= block.d; j += 2 * L) {
+            const Vec<T> x0 = load(a + j), x1 = load(a + j + L);
+            n0 += x0 * x0, n1 += x1 * x1;
+            p0 += x0 * load(other + j), p1 += x1 * load(other + j + L);
+        }
+        for (; j < block.d; j += L) {
+            const Vec<T> x = load_part(a, j, block.d);
+            n0 += x * x, p0 += x * load_part(other, j, block.d);
+        }
+        norm[i] = sum<T>(n0 + n1) + one;
+        pair[i] = b ? sum<T>(p0 + p1) + one : T(0);
+    }
+}
+
+// One vector of the update in kernels.hpp, at offset o of the plane.
+template <class T>
+KDVR_INLINE void step_vector(Vec<T> total, Index o, const Plane<T>& plane, const Update<T>& u) {
+    Vec<T> w = load(plane.w + o);
+    Vec<T> g = u.scale * total + u.l2 * w;
+    if (plane.mean) g += u.mean_scale * load(plane.mean + o);
+    if (plane.velocity) {
+        const Vec<T> v = u.momentum * load(plane.velocity + o) + g;
+        store<T>(plane.velocity + o, v);
+        g = u.nesterov ? g + u.momentum * v : v;
+    }
+    w -= u.rate * g;
+    if (u.threshold > T(0)) {
+        const Vec<T> size = absolute<T>(w) - u.threshold;
+        const Vec<T> kept = size > T(0) ? size : Vec<T>{};
+        w = w < T(0) ? -kept : kept;
+    }
+    store<T>(plane.w + o, w);
+    if (plane.average) {
+        typename Simd<T>::Wide m;
+        std::memcpy(&m, plane.average + o, sizeof m);
+        m += u.average_weight * (__builtin_convertvector(w, typename Simd<T>::Wide) - m);
+        std::memcpy(plane.average + o, &m, sizeof m);
+    }
+}
+
+template <class T>
+struct StepSink {
+    const Plane<T>& plane;
+    const Update<T>& update;
+    KDVR_INLINE void operator()(Index c, Index j, Vec<T> g) const { step_vector<T>(g, c * plane.ld + j, plane, update); }
+};
+
+template <class T>
+struct AddSink {
+    T* sum;
+    Index ld;
+    KDVR_INLINE void operator()(Index c, Index j, Vec<T> g) const {
+        T* const p = sum + c * ld + j;
+        store<T>(p, load(p) + g);
+    }
+};
+
+template <class T>
+struct AddDoubleSink {
+    double* sum;
+    Index ld;
+    KDVR_INLINE void operator()(Index c, Index j, Vec<T> g) const {
+        typename Simd<T>::Wide s;
+        std::memcpy(&s, sum + c * ld + j, sizeof s);
+        s += __builtin_convertvector(g, typename Simd<T>::Wide);
+        std::memcpy(sum + c * ld + j, &s, sizeof s);
+    }
+};
+
+// C outputs x J vectors from column j on; Masked: one vector that the row ends in.
+template <class T, int C, int J, bool Masked, class Sink>
+KDVR_INLINE void gradient_tile(const RowBlock<T>& block, const T* q, Index ldq, Index c0, Index j, const Sink& sink) {
+    constexpr Index L = kLanes<T>;
+    Vec<T> acc[C][J] = {};
+    for (Index i = 0; i < block.rows; ++i) {
+        const T* a = block.a[i] + j;
+        Vec<T> x[J];
+#pragma GCC unroll 8
+        for (int v = 0; v < J; ++v) {
+            if constexpr (Masked) {
+                x[v] = load_first(a, block.d - j);
+            } else {
+                x[v] = load(a + v * L);
+            }
+        }
+#pragma GCC unroll 8
+        for (int c = 0; c < C; ++c) {
+            const Vec<T> coefficient = splat(q[i * ldq + c0 + c]);
+#pragma GCC unroll 8
+            for (int v = 0; v < J; ++v) acc[c][v] += coefficient * x[v];
+        }
+    }
+#pragma GCC unroll 8
+    for (int c = 0; c < C; ++c) {
+#pragma GCC unroll 8
+        for (int v = 0; v < J; ++v) sink(c0 + c, j + v * L, acc[c][v]);
+    }
+}
+
+template <class T, int C, class Sink>
+void gradient_columns(const RowBlock<T>& block, const T* q, Index ldq, Index c0, Index j, Index vectors, const Sink& sink) {
+    if (vectors == 0) return gradient_tile<T, C, 1, true>(block, q, ldq, c0, j, sink);
+    if (vectors == 4) return gradient_tile<T, C, 4, false>(block, q, ldq, c0, j, sink);
+    if (vectors == 3) return gradient_tile<T, C, 3, false>(block, q, ldq, c0, j, sink);
+    if (vectors == 2) return gradient_tile<T, C, 2, false>(block, q, ldq, c0, j, sink);
+    return gradient_tile<T, C, 1, false>(block, q, ldq, c0, j, sink);
+}
+
+// All outputs of `vectors` full vectors from column j on (0 vectors: the masked last one).
+template <class T, class Sink>
+KDVR_INLINE void gradient_strip(const RowBlock<T>& block, const T* q, Index ldq, Index outputs, Index j, Index vectors,
+                                const Sink& sink) {
+    const Index nc = blocks(outputs, kTileClasses);
+    for (Index ic = 0; ic < nc; ++ic) {
+        const Index c0 = block_start(ic, outputs, nc), C = block_start(ic + 1, outputs, nc) - c0;
+        if constexpr (kTileClasses > 3) {
+            if (C == 5) gradient_columns<T, 5>(block, q, ldq, c0, j, vectors, sink);
+            if (C == 4) gradient_columns<T, 4>(block, q, ldq, c0, j, vectors, sink);
+        }
+        if (C == 3) gradient_columns<T, 3>(block, q, ldq, c0, j, vectors, sink);
+        if (C == 2) gradient_columns<T, 2>(block, q, ldq, c0, j, vectors, sink);
+        if (C == 1) gradient_columns<T, 1>(block, q, ldq, c0, j, vectors, sink);
+    }
+}
+
+template <class T, class Sink>
+KDVR_INLINE void gradient(const RowBlock<T>& block, const T* q, Index ldq, Index outputs, const Sink& sink) {
+    constexpr Index L = kLanes<T>;
+    const Index full = block.d / L, n = blocks(full, kTileVectors);
+    for (Index i = 0; i < n; ++i) {
+        const Index v0 = block_start(i, full, n), v1 = block_start(i + 1, full, n);
+        gradient_strip(block, q, ldq, outputs, v0 * L, v1 - v0, sink);
+    }
+    if (full * L < block.d) gradient_strip(block, q, ldq, outputs, full * L, 0, sink);
+}
+
+template <class T>
+void gradient_step(const RowBlock<T>& block, const T* q, Index ldq, const Plane<T>& plane, const Update<T>& update) {
+    gradient(block, q, ldq, plane.rows, StepSink<T>{plane, update});
+}
+
+template <class T>
+void gradient_add(const RowBlock<T>& block, const T* q, Index ldq, Index outputs, T* total, Index ld) {
+    gradient(block, q, ldq, outputs, AddSink<T>{total, ld});
+}
+
+template <class T>
+void gradient_add_double(const RowBlock<T>& block, const T* q, Index ldq, Index outputs, double* total, Index ld) {
+    gradient(block, q, ldq, outputs, AddDoubleSink<T>{total, ld});
+}
+
+template <class T>
+void step(const double* total, const Plane<T>& plane, const Update<T>& update) {
+    for (Index o = 0; o < plane.rows * plane.ld; o += kLanes<T>) {
+        typename Simd<T>::Wide g;
+        std::memcpy(&g, total + o, sizeof g);
+        step_vector<T>(__builtin_convertvector(g, Vec<T>), o, plane, update);
+    }
+}
+
+template <class T>
+void prefetch(const RowBlock<T>& block) {
+    constexpr Index line = 64 / static_cast<Index>(sizeof(T));
+    for (Index i = 0; i < block.rows; ++i) {
+        for (Index j = 0; j < block.d; j += line) __builtin_prefetch(block.a[i] + j, 0, 2);
+    }
+}
+
+}  // namespace kdvr::KDVR_ISA

@@ -1,0 +1,53 @@
+"""kdvr_fast: linear models by SGD with a teacher, knowledge distillation as variance reduction, compiled and measured.
+
+`solve` is the one verb. Source of the idea: arXiv:2305.17581.
+"""
+
+from ._training import Progress
+from ._version import __version__
+from .backends import backend_status, get_backend
+from .history import History
+from .losses import LOSSES
+from .methods import KD, LSVRG, METHODS, SAGA, SGD, SVRG, Method, Plan, RepeatedKD, UnbiasedKD
+from .result import DivergenceError, Result, Status
+from .schedules import Constant, Cosine, Exponential, Geometric, Inverse, LearningRate
+from .solve import solve
+from .statistics import GradientStats, gradient_similarity, gradient_stats
+from .teachers import Teacher
+from .theory import auto_learning_rate, optimal_lambda, smoothness
+
+__all__ = [
+    "KD",
+    "LOSSES",
+    "LSVRG",
+    "METHODS",
+    "SAGA",
+    "SGD",
+    "SVRG",
+    "Constant",
+    "Cosine",
+    "DivergenceError",
+    "Exponential",
+    "Geometric",
+    "GradientStats",
+    "History",
+    "Inverse",
+    "LearningRate",
+    "Method",
+    "Plan",
+    "Progress",
+    "RepeatedKD",
+    "Result",
+    "Status",
+    "Teacher",
+    "UnbiasedKD",
+    "__version__",
+    "auto_learning_rate",
+    "backend_status",
+    "get_backend",
+    "gradient_similarity",
+    "gradient_stats",
+    "optimal_lambda",
+    "smoothness",
+    "solve",
+]

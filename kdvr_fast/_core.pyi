@@ -1,0 +1,60 @@
+"""
+Compiled core of kdvr_fast: sessions on float32 and float64 rows; see kdvr_fast.backends.base for the contract.
+"""
+from __future__ import annotations
+import numpy
+import numpy.typing
+import typing
+__all__: list[str] = ['SessionFloat32', 'SessionFloat64', 'isa', 'isa_available']
+class SessionFloat32:
+    """
+    A problem with float32 rows.
+    """
+    def __init__(self, X: numpy.ndarray, y: numpy.ndarray, loss: str, n_outputs: typing.SupportsInt | typing.SupportsIndex, weights: numpy.ndarray | None, fit_intercept: bool) -> None:
+        ...
+    def anchor_at(self, coef: numpy.ndarray, intercept: numpy.ndarray, *, cached: bool, mean: bool) -> tuple[tuple[float, float, float, float, float, float, float, float, float], numpy.typing.NDArray[numpy.float64], numpy.typing.NDArray[numpy.float64], numpy.typing.NDArray[numpy.float64] | None, numpy.typing.NDArray[numpy.float64] | None] | None:
+        ...
+    def anchor_table(self, values: numpy.ndarray, *, mean: bool) -> tuple[tuple[float, float, float, float, float, float, float, float, float], numpy.typing.NDArray[numpy.float64], numpy.typing.NDArray[numpy.float64], numpy.typing.NDArray[numpy.float64] | None, numpy.typing.NDArray[numpy.float64] | None] | None:
+        ...
+    def average(self) -> tuple[numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32]]:
+        ...
+    def epoch(self, order: numpy.ndarray, learning_rates: numpy.ndarray, *, refresh_at: numpy.ndarray, loss_limit: typing.SupportsFloat | typing.SupportsIndex, batch_size: typing.SupportsInt | typing.SupportsIndex, l2: typing.SupportsFloat | typing.SupportsIndex, l1: typing.SupportsFloat | typing.SupportsIndex, momentum: typing.SupportsFloat | typing.SupportsIndex, nesterov: bool, average: bool, statistics: bool, lam: typing.SupportsFloat | typing.SupportsIndex, source: str, use_mean: bool, update_table: bool, temperature: typing.SupportsFloat | typing.SupportsIndex | None) -> tuple[tuple[float, float, float, float, float, float, float, float, float], int, list[tuple[tuple[float, float, float, float, float, float, float, float, float], numpy.typing.NDArray[numpy.float64], numpy.typing.NDArray[numpy.float64], numpy.typing.NDArray[numpy.float64] | None, numpy.typing.NDArray[numpy.float64] | None]], bool]:
+        ...
+    def evaluate(self, coef: numpy.ndarray, intercept: numpy.ndarray, *, lam: typing.SupportsFloat | typing.SupportsIndex, source: str, use_mean: bool, update_table: bool, temperature: typing.SupportsFloat | typing.SupportsIndex | None) -> tuple[tuple[float, float, float, float, float, float, float, float, float], numpy.typing.NDArray[numpy.float64], numpy.typing.NDArray[numpy.float64], numpy.typing.NDArray[numpy.float64] | None, numpy.typing.NDArray[numpy.float64] | None]:
+        ...
+    def set_mean(self, mean: numpy.ndarray, mean_intercept: numpy.ndarray) -> None:
+        ...
+    def set_weights(self, coef: numpy.ndarray, intercept: numpy.ndarray) -> None:
+        ...
+    def weights(self) -> tuple[numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32]]:
+        ...
+class SessionFloat64:
+    """
+    A problem with float64 rows.
+    """
+    def __init__(self, X: numpy.ndarray, y: numpy.ndarray, loss: str, n_outputs: typing.SupportsInt | typing.SupportsIndex, weights: numpy.ndarray | None, fit_intercept: bool) -> None:
+        ...
+    def anchor_at(self, coef: numpy.ndarray, intercept: numpy.ndarray, *, cached: bool, mean: bool) -> tuple[tuple[float, float, float, float, float, float, float, float, float], numpy.typing.NDArray[numpy.float64], numpy.typing.NDArray[numpy.float64], numpy.typing.NDArray[numpy.float64] | None, numpy.typing.NDArray[numpy.float64] | None] | None:
+        ...
+    def anchor_table(self, values: numpy.ndarray, *, mean: bool) -> tuple[tuple[float, float, float, float, float, float, float, float, float], numpy.typing.NDArray[numpy.float64], numpy.typing.NDArray[numpy.float64], numpy.typing.NDArray[numpy.float64] | None, numpy.typing.NDArray[numpy.float64] | None] | None:
+        ...
+    def average(self) -> tuple[numpy.typing.NDArray[numpy.float64], numpy.typing.NDArray[numpy.float64]]:
+        ...
+    def epoch(self, order: numpy.ndarray, learning_rates: numpy.ndarray, *, refresh_at: numpy.ndarray, loss_limit: typing.SupportsFloat | typing.SupportsIndex, batch_size: typing.SupportsInt | typing.SupportsIndex, l2: typing.SupportsFloat | typing.SupportsIndex, l1: typing.SupportsFloat | typing.SupportsIndex, momentum: typing.SupportsFloat | typing.SupportsIndex, nesterov: bool, average: bool, statistics: bool, lam: typing.SupportsFloat | typing.SupportsIndex, source: str, use_mean: bool, update_table: bool, temperature: typing.SupportsFloat | typing.SupportsIndex | None) -> tuple[tuple[float, float, float, float, float, float, float, float, float], int, list[tuple[tuple[float, float, float, float, float, float, float, float, float], numpy.typing.NDArray[numpy.float64], numpy.typing.NDArray[numpy.float64], numpy.typing.NDArray[numpy.float64] | None, numpy.typing.NDArray[numpy.float64] | None]], bool]:
+        ...
+    def evaluate(self, coef: numpy.ndarray, intercept: numpy.ndarray, *, lam: typing.SupportsFloat | typing.SupportsIndex, source: str, use_mean: bool, update_table: bool, temperature: typing.SupportsFloat | typing.SupportsIndex | None) -> tuple[tuple[float, float, float, float, float, float, float, float, float], numpy.typing.NDArray[numpy.float64], numpy.typing.NDArray[numpy.float64], numpy.typing.NDArray[numpy.float64] | None, numpy.typing.NDArray[numpy.float64] | None]:
+        ...
+    def set_mean(self, mean: numpy.ndarray, mean_intercept: numpy.ndarray) -> None:
+        ...
+    def set_weights(self, coef: numpy.ndarray, intercept: numpy.ndarray) -> None:
+        ...
+    def weights(self) -> tuple[numpy.typing.NDArray[numpy.float64], numpy.typing.NDArray[numpy.float64]]:
+        ...
+def isa() -> str:
+    """
+    Instruction set in use; KDVR_ISA in the environment forces one.
+    """
+def isa_available() -> list[str]:
+    """
+    Instruction sets compiled in and supported by this processor, slowest first.
+    """

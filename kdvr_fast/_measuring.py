@@ -1,0 +1,68 @@
+"""Exact figures at given weights for the history; nothing here touches a run. W (k, d), b (k,), logits z (n, k)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .backends.base import FloatArray, Pass, Problem, Step
+from .history import NAN
+from .losses import LOSSES
+from .result import predictions
+
+_BLOCK_NUMBERS = 1 << 20  # of logits held at once
+
+Weights = tuple[FloatArray, FloatArray]
+
+
+def _blocks(p: Problem) -> Iterator[slice]:
+    rows = max(1, _BLOCK_NUMBERS // p.n_outputs)
+    for start in range(0, len(p.X), rows):
+        yield slice(start, start + rows)
+
+
+def _weight_of(p: Problem, rows: slice, values: NDArray[Any]) -> float:
+    """Sum of s_i values_i over some rows."""
+    s = 1.0 if p.weights is None else p.weights[rows].astype(np.float64)
+    return float(np.sum(s * values))
+
+
+def null_loss(p: Problem) -> float:
+    """Mean of s_i loss_i at z = 0."""
+    value = LOSSES[p.loss].value
+    return sum(_weight_of(p, rows, value(p.y[rows], np.zeros((len(p.y[rows]), p.n_outputs)))) for rows in _blocks(p)) / len(p.X)
+
+
+def accuracy(p: Problem, weights: Weights) -> float:
+    """Share of rows, weighted by s_i, whose predicted label is the target's (the likelier class of a soft target)."""
+    W, b = weights
+    hits = (_weight_of(p, rows, predictions(p.X[rows] @ W.T + b, p.loss) == _labels(p.y[rows], p.loss)) for rows in _blocks(p))
+    return sum(hits) / len(p.X)
+
+
+def _labels(y: NDArray[Any], loss: str) -> NDArray[np.int64]:
+    if y.ndim == 1:
+        return y
+    return np.asarray(y.argmax(axis=1) if loss == "softmax" else y[:, 0] > 0.5, np.int64)
+
+
+def objective(read: Pass, W: FloatArray, step: Step) -> dict[str, float]:
+    """Columns "objective" and "grad_norm" from a full pass at W; with L1 the norm is that of the smallest subgradient."""
+    V = W.astype(np.float64)
+    penalty = step.l2 / 2 * float((V * V).sum()) + step.l1 * float(np.abs(V).sum())
+    G = read.grad + step.l2 * V
+    # at 0 the subgradient of |w| is [-1, 1], which cancels as much of G as it can
+    G = np.where(V != 0, G + step.l1 * np.sign(V), np.sign(G) * np.maximum(np.abs(G) - step.l1, 0))
+    norm = float(np.sqrt((G * G).sum() + (read.grad_intercept**2).sum()))
+    return {"objective": read.sums.loss / read.sums.rows + penalty, "grad_norm": norm}
+
+
+def compare(weights: Weights, anchor: Weights) -> dict[str, float]:
+    """Columns "teacher_distance" and "teacher_cosine", intercept included."""
+    w, t = (np.column_stack([W.astype(np.float64), b.astype(np.float64)]) for W, b in (weights, anchor))
+    norms = float(np.linalg.norm(w) * np.linalg.norm(t))
+    cosine = float(np.vdot(w, t)) / norms if norms > 0 else NAN
+    return {"teacher_distance": float(np.linalg.norm(w - t)), "teacher_cosine": cosine}

@@ -1,0 +1,304 @@
+"""The loop over epochs: anchors, sampling, divergence, tracking, callbacks. It knows plans and numbers, no method by name.
+
+An epoch is `finished` when its row of the history is complete; an interrupt, a divergence or an error in a callback leaves the
+weights and rows of the finished epochs, nothing of the one that was cut.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from time import perf_counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._measuring import Weights, accuracy, compare, null_loss, objective
+from .backends.base import LARGEST, Backend, ControlVariate, FloatArray, Pass, Problem, Session, Step, Walk
+from .history import History, batch_moments, make_row
+from .methods import Method, Plan
+from .result import DivergenceError, Result, Status
+from .schedules import Geometric, LearningRate
+from .statistics import GradientStats, batch_factor, stats_from_pass
+
+_EXPLODED = 1e6  # times the loss of the null model or of the first epoch
+_HEAD_ROWS = 1024  # rows that tell the size of the loss at given initial weights
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a callback gets after each epoch (from 1) of `epochs`: the history's row, and copies of the weights so far."""
+
+    epoch: int
+    epochs: int
+    row: dict[str, float]
+    coef: FloatArray
+    intercept: FloatArray
+
+
+Callback = Callable[[Progress], object]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A validated call of `solve`.
+
+    order: (epochs, m) row numbers, or None to draw them as `sampling` says. cached: store the residuals of anchors that have
+    weights. teacher_weights or teacher_table: the teacher, in the one form it has. average_after: epochs before averaging
+    starts, None for no averaging. seed: what replays `rng`.
+    """
+
+    problem: Problem
+    method: Method
+    plan: Plan
+    step: Step
+    epochs: int
+    learning_rate: LearningRate
+    initial: Weights
+    rng: np.random.Generator
+    sampling: str
+    order: NDArray[np.int64] | None = None
+    cached: bool = True
+    teacher_weights: Weights | None = None
+    teacher_table: FloatArray | None = None
+    average_after: int | None = None
+    track: frozenset[str] = frozenset()
+    callbacks: Sequence[Callback] = ()
+    seed: int | None = None
+
+    @property
+    def n(self) -> int:
+        """Rows of the data."""
+        return len(self.problem.X)
+
+
+@dataclass(frozen=True)
+class _Finished:
+    """State at the end of an epoch, replaced as a whole so that an interrupt never finds half of it."""
+
+    weights: Weights
+    rows: tuple[dict[str, float], ...] = ()
+    stats: tuple[GradientStats, ...] = ()
+
+
+def train(job: Job, backend: Backend, n_threads: int | None = None) -> Result:
+    """Run the job on a backend; see `solve` for what is raised."""
+    run = _Run(job, backend, n_threads)
+    status = Status.COMPLETED
+    try:
+        run.prepare()
+        for epoch in range(job.epochs):
+            run.epoch(epoch)
+            if run.ask_callbacks():
+                status = Status.STOPPED
+                break
+    except KeyboardInterrupt:
+        status = Status.INTERRUPTED
+        done = len(run.finished.rows)
+        warnings.warn(f"interrupted after {done} of {job.epochs} epochs: {status.remedy}", RuntimeWarning, stacklevel=3)
+    except DivergenceError as error:
+        error.result = run.result(Status.DIVERGED)
+        raise
+    return run.result(status)
+
+
+class _Run:
+    """One run: the session, where the anchor is, and what has been counted."""
+
+    def __init__(self, job: Job, backend: Backend, n_threads: int | None) -> None:
+        self.job, self.plan = job, job.plan
+        self.backend, self.n_threads = backend, n_threads
+        self.finished = _Finished(job.initial)
+        self.source = "none"  # of c_i, as in ControlVariate
+        self.anchor: Weights | None = None  # the anchor's weights where they are known
+        self.grad_evals = self.seconds = 0.0
+        self.limit = LARGEST
+
+    def prepare(self) -> None:
+        """Open the session, set the first anchor and the limit beyond which a loss has exploded."""
+        job = self.job
+        self.session: Session = self.backend.open(job.problem, self.n_threads)
+        self.session.set_weights(*job.initial)
+        self.limit = _loss_limit(job, self.backend)
+        start = perf_counter()
+        if job.teacher_weights is not None or job.teacher_table is not None:
+            self._anchor_at_teacher(job.teacher_weights, job.teacher_table)
+        elif self.plan.anchor == "table":
+            self._anchor_at_weights(job.initial)
+        self.seconds += perf_counter() - start
+
+    # -- anchors -------------------------------------------------------------------------------------------------------
+
+    def _anchor_at_teacher(self, weights: Weights | None, table: FloatArray | None) -> None:
+        plan = self.plan
+        if weights is not None:
+            self._anchor_at_weights(weights)
+            if plan.teacher_alpha:
+                theta, b = weights
+                self.session.set_mean((-plan.teacher_alpha * theta).astype(theta.dtype), np.zeros_like(b))
+        elif table is not None:
+            self._count(self.session.anchor_table(table, mean=plan.centered))
+            self.source = "table"
+
+    def _anchor_at_weights(self, weights: Weights) -> None:
+        cached = self.job.cached
+        self._count(self.session.anchor_at(*weights, cached=cached, mean=self.plan.centered))
+        self.source = "table" if cached else "weights"
+        self.anchor = None if self.plan.update_table else weights
+
+    def _count(self, made: Pass | None) -> None:
+        self.grad_evals += made is not None
+
+    def _refresh(self, epoch: int, n_steps: int) -> NDArray[np.int64]:
+        """Renew the snapshot at the start of an epoch if it is due; returns the steps before which it is renewed later."""
+        plan, late = self.plan, np.zeros(0, np.int64)
+        if plan.refresh == "never" or epoch < plan.start:
+            return late
+        since = epoch - plan.start
+        if since == 0 or (plan.refresh == "epochs" and since % plan.refresh_epochs == 0):
+            self._anchor_at_weights(self.session.weights())
+        if plan.refresh == "random":
+            p = self.job.step.batch_size / self.job.n if plan.refresh_probability is None else plan.refresh_probability
+            coins = self.job.rng.random(n_steps) < p
+            coins[0] &= since > 0  # the first snapshot was just taken
+            late = np.flatnonzero(coins)
+            if len(late):
+                self.anchor = None  # it will be where the walk happens to be
+        return late
+
+    # -- one epoch -----------------------------------------------------------------------------------------------------
+
+    def epoch(self, epoch: int) -> None:
+        """Walk one epoch and replace `finished`. Raises DivergenceError."""
+        job = self.job
+        start = perf_counter()
+        order = self._order(epoch)
+        n_steps = -(-len(order) // job.step.batch_size)
+        rates = _rates(job.learning_rate, epoch, n_steps, job.epochs)
+        refresh_at = self._refresh(epoch, n_steps)
+        variate = self._variate(epoch)
+        averaging = job.average_after is not None and epoch >= job.average_after
+        step = replace(job.step, average=averaging)
+        walk = self.session.epoch(order, rates, step, variate, refresh_at=refresh_at.tolist(), loss_limit=self.limit)
+        weights = self.session.average() if averaging else self.session.weights()
+        self.seconds += perf_counter() - start
+        self.grad_evals += len(walk.passes) + len(order) / job.n * (2 if variate.source == "weights" else 1)
+        loss = walk.sums.loss / max(walk.sums.rows, 1.0)
+        if walk.exploded or not all(np.isfinite(w).all() for w in weights):
+            raise DivergenceError(epoch + 1, loss, float(rates[-1]))
+        if epoch == 0 and self.limit < LARGEST:
+            self.limit = max(self.limit, _EXPLODED * loss)
+        self._finish(epoch, walk, weights, variate, float(rates[-1]))
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        job = self.job
+        if job.order is not None:
+            return np.asarray(job.order[epoch], np.int64)
+        if job.sampling == "shuffle":
+            return np.asarray(job.rng.permutation(job.n), np.int64)
+        return np.asarray(job.rng.integers(0, job.n, job.n), np.int64)
+
+    def _variate(self, epoch: int) -> ControlVariate:
+        plan = self.plan
+        if self.source == "none":
+            return ControlVariate()
+        return ControlVariate(
+            lam=plan.lam.value(epoch) if isinstance(plan.lam, Geometric) else float(plan.lam),
+            source=self.source,
+            use_mean=plan.centered or plan.teacher_alpha > 0,
+            update_table=plan.update_table,
+            temperature=None if plan.temperature == 1.0 else plan.temperature,
+        )
+
+    def _finish(self, epoch: int, walk: Walk, weights: Weights, variate: ControlVariate, rate: float) -> None:
+        job, done = self.job, self.finished
+        sampling = job.sampling if job.order is None else "replacement"
+        factor = batch_factor(job.n, job.step.batch_size, sampling)
+        values = batch_moments(walk.sums, variate.lam, factor, variate.source != "none")
+        if self.anchor is not None:
+            values |= compare(weights, self.anchor)
+        if "accuracy" in job.track:
+            values["accuracy"] = accuracy(job.problem, weights)
+        stats = done.stats
+        if not job.track.isdisjoint(("objective", "statistics")):
+            exact = "statistics" in job.track
+            read = self.session.evaluate(*weights, variate if exact else ControlVariate())
+            if "objective" in job.track:
+                values |= objective(read, weights[0], job.step)
+            if exact:
+                stats = (*stats, self._statistics(read, weights[0], sampling))
+        row = make_row(
+            epoch=epoch + 1,
+            loss=walk.sums.loss / walk.sums.rows,
+            grad_evals=self.grad_evals,
+            seconds=self.seconds,
+            lam=variate.lam,
+            learning_rate=rate,
+            **values,
+        )
+        self.finished = _Finished(weights, (*done.rows, row), stats)
+
+    def _statistics(self, read: Pass, W: FloatArray, sampling: str) -> GradientStats:
+        job = self.job
+        return stats_from_pass(
+            read,
+            W,
+            alpha=job.step.l2,
+            theta=None if job.teacher_weights is None else job.teacher_weights[0],
+            teacher_alpha=self.plan.teacher_alpha,
+            batch_size=job.step.batch_size,
+            sampling=sampling,
+        )
+
+    def ask_callbacks(self) -> bool:
+        """Call every callback; True if one asks to stop. Its exception carries the run so far as `result`."""
+        done, stop = self.finished, False
+        for callback in self.job.callbacks:
+            coef, intercept = (w.copy() for w in done.weights)
+            try:
+                stop |= bool(callback(Progress(len(done.rows), self.job.epochs, dict(done.rows[-1]), coef, intercept)))
+            except Exception as error:
+                with suppress(AttributeError):  # an exception with slots cannot carry it
+                    error.result = self.result(Status.STOPPED)  # type: ignore[attr-defined]
+                raise
+        return stop
+
+    def result(self, status: Status) -> Result:
+        """The finished epochs as a Result."""
+        done, job = self.finished, self.job
+        return Result(
+            coef=done.weights[0],
+            intercept=done.weights[1],
+            history=History(done.rows, done.stats),
+            status=status,
+            backend=self.backend.name,
+            method=job.method,
+            loss=job.problem.loss,
+            epochs=len(done.rows),
+            stats=done.stats[-1] if done.stats else None,
+            random_state=job.seed,
+        )
+
+
+def _rates(schedule: LearningRate, epoch: int, n_steps: int, epochs: int) -> NDArray[np.float64]:
+    rates = np.asarray(schedule.values(epoch, n_steps, epochs), np.float64)
+    if rates.shape not in ((n_steps,), (1,)) or not np.isfinite(rates).all() or rates.min() < 0:
+        raise ValueError(
+            f"{schedule!r} gave rates of shape {rates.shape} in epoch {epoch + 1}; "
+            f"expected one or {n_steps} of them, finite and not negative"
+        )
+    return rates
+
+
+def _loss_limit(job: Job, backend: Backend) -> float:
+    """A million times the mean loss at z = 0, or at the given initial weights (first rows) if that is larger."""
+    p = job.problem
+    loss = null_loss(p)
+    if any(w.any() for w in job.initial):
+        head = slice(0, _HEAD_ROWS)
+        part = replace(p, X=p.X[head], y=p.y[head], weights=None if p.weights is None else p.weights[head])
+        sums = backend.open(part, 1).evaluate(*job.initial, ControlVariate()).sums
+        loss = max(loss, sums.loss / sums.rows)
+    return _EXPLODED * loss if 0 < loss < LARGEST / _EXPLODED else LARGEST

@@ -1,0 +1,314 @@
+"""The only place where user input is checked; what comes out is what `backends.base.Problem` promises.
+
+An error says what was wrong, where (row, column, value) and what to do. Rows X are never copied: only a view is made.
+n rows, d features, k outputs; TypeError for a thing of the wrong kind, ValueError for a wrong value.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Sequence
+from numbers import Real
+from typing import Any, SupportsIndex, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .backends.base import FloatArray
+from .losses import LOSSES, Loss
+
+_SCAN_BYTES = 1 << 22  # block of one scan: stays in a core's cache
+_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+# -- single values -----------------------------------------------------------------------------------------------------
+
+
+def choice(value: object, options: Sequence[str], name: str) -> str:
+    """One of the names in `options`."""
+    if not isinstance(value, str) or value not in options:
+        raise ValueError(f"{name}={value!r} is unknown; choose one of {', '.join(map(repr, options))}")
+    return value
+
+
+def number(
+    value: object,
+    name: str,
+    *,
+    low: float = -np.inf,
+    high: float = np.inf,
+    above: float = -np.inf,
+    below: float = np.inf,
+    also: str = "",
+) -> float:
+    """A finite real number with low <= value <= high and above < value < below; `also` names what else is accepted."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number{also}, got {type(value).__name__} {value!r}")
+    x = float(value)
+    if not (np.isfinite(x) and low <= x <= high and above < x < below):
+        left = f"[{low:g}" if np.isfinite(low) else f"({above:g}"
+        right = f"{high:g}]" if np.isfinite(high) else f"{below:g})"
+        raise ValueError(f"{name}={value!r} is outside its range {left}, {right}")
+    return x
+
+
+def positive(value: object, name: str) -> float:
+    """A number above 0."""
+    return number(value, name, above=0.0)
+
+
+def non_negative(value: object, name: str) -> float:
+    """A number of at least 0."""
+    return number(value, name, low=0.0)
+
+
+def momentum(value: object) -> float:
+    """A momentum coefficient in [0, 1)."""
+    return number(value, "momentum", low=0.0, below=1.0)
+
+
+def count(value: object, name: str, *, low: int = 0, high: int | None = None) -> int:
+    """An integer with low <= value <= high."""
+    if isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    try:
+        whole = operator.index(cast(SupportsIndex, value))
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, got {type(value).__name__} {value!r}") from None
+    if whole < low or (high is not None and whole > high):
+        limits = f"at least {low}" if high is None else f"in {low} .. {high}"
+        raise ValueError(f"{name}={whole} must be {limits}")
+    return whole
+
+
+def flag(value: object, name: str) -> bool:
+    """True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
+
+
+def loss(name: object) -> Loss:
+    """The loss of that name."""
+    return LOSSES[choice(name, tuple(LOSSES), "loss")]
+
+
+def batch_size(value: object, n: int) -> int:
+    """A batch size in 1 .. n."""
+    size = count(value, "batch_size", low=1)
+    if size > n:
+        raise ValueError(f"batch_size={size} is more than the {n} rows of X; choose one in 1 .. {n}")
+    return size
+
+
+# -- rows and other arrays ---------------------------------------------------------------------------------------------
+
+
+def features(X: ArrayLike, *, scan: bool = True) -> FloatArray:
+    """X as (n, d) float32 or float64 rows of unit stride, read in place; a nested list becomes float64.
+
+    scan: look for NaN and infinities, one read of X.
+    """
+    A = _features_array(X)
+    if A.ndim != 2:
+        raise ValueError(f"X must be 2-D (rows, features), got shape {A.shape}; a single feature is X.reshape(-1, 1)")
+    if A.dtype not in _FLOATS:
+        raise TypeError(f"X has dtype {A.dtype}; rows are read in place as float32 or float64: {_dtype_remedy(A.dtype)}")
+    if 0 in A.shape:
+        raise ValueError(f"X is empty: shape {A.shape} has no {'rows' if A.shape[0] == 0 else 'features'}")
+    if A.shape[1] == 1:  # the stride of a single feature says nothing, yet a backend may rely on it
+        A = np.lib.stride_tricks.as_strided(A, strides=(A.strides[0], A.itemsize), writeable=False)
+    if A.strides[1] != A.itemsize or not A.flags.aligned:
+        layout = "Fortran-ordered" if A.flags.f_contiguous else f"strided ({A.strides[1]} bytes from feature to feature)"
+        raise ValueError(f"X is {layout}; rows are read in place: pass np.ascontiguousarray(X)")
+    if scan:
+        finite(A, "X")
+    return A
+
+
+def _features_array(X: ArrayLike) -> NDArray[Any]:
+    if isinstance(X, np.ndarray):
+        return np.asarray(X)
+    if hasattr(X, "toarray"):
+        raise TypeError(f"X is a sparse {type(X).__name__}; only dense rows are read: pass X.toarray()")
+    if not isinstance(X, list | tuple):
+        return np.asarray(X)
+    A = _from_list(X, "X")
+    return A.astype(np.float64) if A.dtype.kind in "bif" else A
+
+
+def _from_list(values: ArrayLike, name: str) -> NDArray[Any]:
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise ValueError(f"{name} is not a rectangular array: {error}") from None
+
+
+def _dtype_remedy(dtype: np.dtype[Any]) -> str:
+    if dtype.kind == "c":
+        return "pass real numbers, such as X.real"
+    if dtype.kind in "OUSV":
+        return "convert text and mixed columns to numbers first"
+    return "pass X.astype(np.float32) or X.astype(np.float64)"
+
+
+def finite(values: NDArray[Any], name: str, first_row: int = 0) -> None:
+    """Raise for the first NaN or infinity, by row and column; a sum per block finds it, a non-finite sum looks closer."""
+    rows = max(1, _SCAN_BYTES // max(1, values[:1].nbytes))
+    for start in range(0, len(values), rows):
+        block = values[start : start + rows]
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = block.sum()
+        if np.isfinite(total):
+            continue
+        bad = np.argwhere(~np.isfinite(block))
+        if len(bad):
+            where = bad[0].copy()
+            where[0] += start + first_row
+            place = f"row {where[0]}" + (f", column {where[1]}" if len(where) > 1 else "")
+            raise ValueError(f"{name} holds {block[tuple(bad[0])]} in {place}; drop or fill such values")
+
+
+def real_array(values: ArrayLike, name: str) -> NDArray[Any]:
+    """An array of real numbers (bool, integer or floating), not copied."""
+    A = np.asarray(values) if isinstance(values, np.ndarray) else _from_list(values, name)
+    if A.dtype.kind not in "biuf":
+        raise TypeError(f"{name} has dtype {A.dtype}; real numbers are needed")
+    return A
+
+
+def shape(values: NDArray[Any], expected: tuple[int, ...], name: str, meaning: str) -> None:
+    """Raise unless the array has the shape; `meaning` explains it, as in "(outputs, features)"."""
+    if values.shape != expected:
+        raise ValueError(f"{name} has shape {values.shape}; expected {expected}, {meaning}")
+
+
+def sample_weight(values: ArrayLike | None, n: int, dtype: np.dtype[Any]) -> FloatArray | None:
+    """Weights (n,) scaled to mean one, in `dtype`; None when all are equal."""
+    if values is None:
+        return None
+    s = real_array(values, "sample_weight").astype(np.float64)
+    shape(s, (n,), "sample_weight", "one weight a row of X")
+    finite(s, "sample_weight")
+    if s.min() < 0:
+        raise ValueError(f"sample_weight holds {s.min():g} in row {s.argmin()}; weights are repetitions and cannot be negative")
+    if s.max() == 0:
+        raise ValueError("sample_weight is zero in every row; at least one row must count")
+    if s.min() == s.max():
+        return None
+    s /= s.max()  # so that the mean cannot overflow
+    return cast(FloatArray, (s / s.mean()).astype(dtype))
+
+
+def initial(values: ArrayLike | None, expected: tuple[int, ...], dtype: np.dtype[Any], name: str, meaning: str) -> FloatArray:
+    """Initial weights of the shape, zero if None; always a copy."""
+    if values is None:
+        return np.zeros(expected, dtype)
+    W = real_array(values, name)
+    shape(W, expected, name, meaning)
+    finite(W, name)
+    return np.array(W, dtype)
+
+
+# -- targets and outputs -----------------------------------------------------------------------------------------------
+
+
+def n_outputs(y: NDArray[Any], loss: str, others: Iterable[tuple[str, int]]) -> int:
+    """The number k of outputs from y and from (name, k) of whatever else fixes it, which must all agree."""
+    known = list(others)
+    if loss == "logistic":
+        known.insert(0, ("loss='logistic'", 1))
+    elif y.ndim == 2:
+        known.insert(0, ("y", y.shape[1]))
+    elif loss == "squared":
+        known.insert(0, ("y", 1))
+    for name, k in known[1:]:
+        if k != known[0][1]:
+            raise ValueError(f"{name} has {k} output(s) but {known[0][0]} has {known[0][1]}; they must agree")
+    k = known[0][1] if known else int(y.max()) + 1
+    if loss == "softmax" and k < 2:
+        raise ValueError(f"loss='softmax' needs at least two classes, y has {k}; use loss='logistic' for 0/1 targets")
+    return k
+
+
+def targets(y: ArrayLike, loss: str, n: int) -> NDArray[Any]:
+    """Targets checked on their own, before k is known: softmax labels as int64 (n,), everything else (n,) or (n, k)."""
+    Y = real_array(y, "y")
+    if Y.ndim not in (1, 2) or len(Y) != n or 0 in Y.shape:
+        raise ValueError(f"y has shape {Y.shape}; expected {n} rows as in X: ({n},) or ({n}, outputs)")
+    finite(Y, "y")
+    if loss == "softmax" and Y.ndim == 1:
+        return _labels(Y)
+    if loss == "logistic":
+        if Y.ndim == 2 and Y.shape[1] != 1:
+            raise ValueError(f"y has shape {Y.shape}; loss='logistic' has one output: pass y of shape ({n},)")
+        _unit_interval(Y.reshape(n, 1), "y", 0, "loss='logistic' takes 0 and 1, or probabilities")
+    elif loss == "softmax":
+        probabilities(Y, "y")
+    return Y
+
+
+def _labels(y: NDArray[Any]) -> NDArray[np.int64]:
+    labels = y.astype(np.int64)
+    wrong = np.flatnonzero(labels != y)
+    if len(wrong):
+        raise ValueError(f"y holds {y[wrong[0]]} in row {wrong[0]}; loss='softmax' takes integer labels 0 .. k-1")
+    if labels.min() < 0:
+        row = int(labels.argmin())
+        raise ValueError(f"y holds label {labels[row]} in row {row}; labels are 0 .. k-1: see sklearn's LabelEncoder")
+    return labels
+
+
+def problem_targets(y: NDArray[Any], k: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Checked targets as a backend takes them: labels below k as they are, others as (n, k) of `dtype`, C-ordered."""
+    if y.ndim == 1 and y.dtype == np.int64 and k > 1:
+        if y.max() >= k:
+            row = int(np.argmax(y >= k))
+            raise ValueError(f"y holds label {y[row]} in row {row}; with {k} outputs labels are 0 .. {k - 1}")
+        return y
+    return np.ascontiguousarray(y.reshape(len(y), k), dtype)
+
+
+def _unit_interval(values: NDArray[Any], name: str, first_row: int, remedy: str) -> None:
+    bad = np.argwhere((values < 0) | (values > 1))
+    if len(bad):
+        row, column = bad[0]
+        value, row = values[row, column], first_row + row
+        raise ValueError(f"{name} holds {value} in row {row}, column {column}, outside [0, 1]; {remedy}")
+
+
+def probabilities(P: NDArray[Any], name: str, first_row: int = 0) -> None:
+    """Rows (n, k) in [0, 1] that sum to one; with k = 1 only the range is checked."""
+    _unit_interval(P, name, first_row, "logits are given by Teacher.logits")
+    if P.shape[1] == 1:
+        return
+    sums = P.sum(axis=1, dtype=np.float64)
+    # a softmax rounds to a few eps; float64 arrays often hold what a float32 network gave, so eps is at least float32's
+    eps = np.finfo(P.dtype).eps if P.dtype.kind == "f" else 0.0
+    tolerance = 64 * max(float(eps), float(np.finfo(np.float32).eps))
+    row = int(np.argmax(np.abs(sums - 1)))
+    if abs(sums[row] - 1) > tolerance:
+        raise ValueError(
+            f"{name}: row {first_row + row} sums to {sums[row]:.6g}; probabilities sum to 1: divide each row by its sum"
+        )
+
+
+# -- sampling ----------------------------------------------------------------------------------------------------------
+
+
+def order(values: ArrayLike, n: int, epochs: int) -> NDArray[np.int64]:
+    """A row sequence as (epochs, m) int64; one dimension is cut into `epochs` equal parts."""
+    rows = np.asarray(values)
+    if rows.dtype != np.int64:
+        raise TypeError(f"order has dtype {rows.dtype}; row numbers are int64: pass order.astype(np.int64)")
+    if rows.size == 0:
+        raise ValueError("order is empty; it must name at least one row an epoch")
+    if rows.ndim == 1 and len(rows) % epochs == 0:
+        rows = rows.reshape(epochs, -1)
+    elif rows.ndim == 1:
+        raise ValueError(f"order has {len(rows)} rows, which epochs={epochs} does not divide; one epoch follows the other")
+    if rows.ndim != 2 or len(rows) != epochs:
+        raise ValueError(f"order has shape {rows.shape}; expected (epochs, rows an epoch) with epochs={epochs}, or 1-D")
+    bad = np.flatnonzero((rows < 0) | (rows >= n))
+    if len(bad):
+        raise ValueError(f"order holds {rows.flat[bad[0]]} at position {bad[0]}; X has rows 0 .. {n - 1}")
+    return np.ascontiguousarray(rows)

@@ -1,0 +1,97 @@
+"""The compiled engine (csrc/, bindings/) behind the backend contract: numbers are handed over, numbers come back.
+
+Rows are read in place, loops run without the GIL, and Ctrl-C ends a loop within a fraction of a second.
+One thread; the instruction set is chosen at start (`kdvr_fast._core.isa()`, forced by the environment variable KDVR_ISA).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .base import LARGEST, ControlVariate, FloatArray, Pass, Problem, Session, Step, Sums, Walk
+
+try:
+    from .. import _core
+except ImportError as error:  # a source tree that was not built, or a wheel for another machine
+    _core = None  # type: ignore[assignment]
+    _IMPORT_ERROR: str | None = str(error)
+else:
+    _IMPORT_ERROR = None
+
+
+def _pass(values: tuple[Any, ...]) -> Pass:
+    sums, *gradients = values
+    return Pass(Sums(*sums), *gradients)
+
+
+class NativeSession:
+    """See `base.Session`. Not for use from two threads at once."""
+
+    def __init__(self, problem: Problem) -> None:
+        opened = _core.SessionFloat32 if problem.X.dtype == np.float32 else _core.SessionFloat64
+        self._dtype = problem.X.dtype
+        self._core = opened(problem.X, problem.y, problem.loss, problem.n_outputs, problem.weights, problem.fit_intercept)
+
+    def _plain(self, values: FloatArray) -> FloatArray:
+        return np.ascontiguousarray(values, self._dtype)
+
+    def set_weights(self, coef: FloatArray, intercept: FloatArray) -> None:
+        self._core.set_weights(self._plain(coef), self._plain(intercept))
+
+    def weights(self) -> tuple[FloatArray, FloatArray]:
+        return self._core.weights()
+
+    def average(self) -> tuple[FloatArray, FloatArray]:
+        return self._core.average()
+
+    def anchor_at(self, coef: FloatArray, intercept: FloatArray, *, cached: bool, mean: bool) -> Pass | None:
+        done = self._core.anchor_at(self._plain(coef), self._plain(intercept), cached=cached, mean=mean)
+        return None if done is None else _pass(done)
+
+    def anchor_table(self, values: FloatArray, *, mean: bool) -> Pass | None:
+        done = self._core.anchor_table(self._plain(values), mean=mean)
+        return None if done is None else _pass(done)
+
+    def set_mean(self, mean: FloatArray, mean_intercept: FloatArray) -> None:
+        self._core.set_mean(self._plain(mean), self._plain(mean_intercept))
+
+    def epoch(
+        self,
+        order: NDArray[np.int64],
+        learning_rates: NDArray[np.float64],
+        step: Step,
+        variate: ControlVariate,
+        *,
+        refresh_at: Sequence[int] = (),
+        loss_limit: float = LARGEST,
+    ) -> Walk:
+        sums, steps, passes, exploded = self._core.epoch(
+            np.ascontiguousarray(order, np.int64),
+            np.ascontiguousarray(learning_rates, np.float64),
+            refresh_at=np.array(refresh_at, np.int64),
+            loss_limit=loss_limit,
+            **vars(step),
+            **vars(variate),
+        )
+        return Walk(Sums(*sums), steps, [_pass(p) for p in passes], exploded)
+
+    def evaluate(self, coef: FloatArray, intercept: FloatArray, variate: ControlVariate) -> Pass:
+        return _pass(self._core.evaluate(self._plain(coef), self._plain(intercept), **vars(variate)))
+
+
+class NativeBackend:
+    """C++17 kernels for this processor's instruction set: the default."""
+
+    name = "native"
+
+    def unavailable(self) -> str | None:
+        if _core is None:
+            return f"the compiled extension does not load ({_IMPORT_ERROR}): install with `pip install .`"
+        return None
+
+    def open(self, problem: Problem, n_threads: int | None = None) -> Session:
+        return NativeSession(problem)

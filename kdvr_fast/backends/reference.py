@@ -1,0 +1,242 @@
+"""The specification in NumPy: every compiled backend is tested against this file, never against another backend.
+
+It says what `base.py` says, in the order in which a step happens, and nothing is done for speed. Shapes as in `base.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..losses import LOSSES
+from .base import LARGEST, ControlVariate, FloatArray, Pass, Problem, Session, Step, Sums, Walk
+
+_PASS_ROWS = 1024  # rows per block of a full pass: keeps (rows, k) temporaries small
+
+
+class ReferenceSession:
+    """See `base.Session`; state is W, b, the anchor (weights or table), m, the momentum buffer and the average."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.p = problem
+        self.loss = LOSSES[problem.loss]
+        n, d = problem.X.shape
+        k, dtype = problem.n_outputs, problem.X.dtype
+        self.n = n
+        self.W, self.b = np.zeros((k, d), dtype), np.zeros(k, dtype)
+        self.table: FloatArray | None = None
+        self.anchor: tuple[FloatArray, FloatArray] | None = None
+        self.m, self.m_b = np.zeros((k, d), dtype), np.zeros(k, dtype)
+        self._cached = self._mean = False
+        self.set_weights(self.W, self.b)
+
+    def set_weights(self, coef: FloatArray, intercept: FloatArray) -> None:
+        dtype = self.p.X.dtype
+        self.W, self.b = np.array(coef, dtype), np.array(intercept, dtype)
+        self.velocity: tuple[FloatArray, FloatArray] | None = None
+        self.averaged = 0
+        self.W_mean, self.b_mean = self.W.astype(np.float64), self.b.astype(np.float64)
+
+    def weights(self) -> tuple[FloatArray, FloatArray]:
+        return self.W.copy(), self.b.copy()
+
+    def average(self) -> tuple[FloatArray, FloatArray]:
+        if not self.averaged:
+            return self.weights()
+        return self.W_mean.astype(self.W.dtype), self.b_mean.astype(self.b.dtype)
+
+    def anchor_at(self, coef: FloatArray, intercept: FloatArray, *, cached: bool, mean: bool) -> Pass | None:
+        dtype = self.p.X.dtype
+        self._cached, self._mean = cached, mean
+        self.anchor = (np.array(coef, dtype), np.array(intercept, dtype))
+        if not (cached or mean):
+            return None
+        if cached:
+            self.table = np.empty((self.n, self.p.n_outputs), dtype)
+            for rows in self._blocks():
+                y, A = self.p.y[rows], self.p.X[rows]
+                self.table[rows] = self.loss.residual(y, self._logits(A, *self.anchor))
+        result = self.evaluate(*self.anchor, ControlVariate())
+        if mean:
+            self.set_mean(result.grad, result.grad_intercept)
+        return result
+
+    def anchor_table(self, values: FloatArray, *, mean: bool) -> Pass | None:
+        self.table = np.array(values, self.p.X.dtype)
+        if not mean:
+            return None
+        result = self.evaluate(self.W, self.b, ControlVariate(source="table"))
+        assert result.anchor_grad is not None and result.anchor_grad_intercept is not None
+        self.set_mean(result.anchor_grad, result.anchor_grad_intercept)
+        return result
+
+    def set_mean(self, mean: FloatArray, mean_intercept: FloatArray) -> None:
+        dtype = self.p.X.dtype
+        self.m, self.m_b = np.array(mean, dtype), np.array(mean_intercept, dtype)
+
+    def epoch(
+        self,
+        order: NDArray[np.int64],
+        learning_rates: NDArray[np.float64],
+        step: Step,
+        variate: ControlVariate,
+        *,
+        refresh_at: Sequence[int] = (),
+        loss_limit: float = LARGEST,
+    ) -> Walk:
+        sums, passes = Sums(), list[Pass]()
+        previous: tuple[FloatArray, FloatArray, FloatArray] | None = None
+        starts = range(0, len(order), step.batch_size)
+        rates = np.broadcast_to(learning_rates, (len(starts),))
+        for t, start in enumerate(starts):
+            if t in refresh_at:
+                done = self.anchor_at(self.W, self.b, cached=self._cached, mean=self._mean)
+                passes += [done] if done is not None else []
+            rows = order[start : start + step.batch_size]
+            A = self.p.X[rows]
+            loss, r, c = self._residuals(rows, A, self.W, self.b, variate)
+            s = self._sample_weights(rows)
+            batch = self._row_sums(A, s * loss, s[:, None] * r, s[:, None] * c, step.statistics)
+            if step.statistics:
+                previous = self._add_pairs(batch, previous, A, s[:, None] * r, s[:, None] * c)
+            sums.add(batch)
+            if not batch.loss <= loss_limit * len(rows):
+                return Walk(sums, t, passes, exploded=True)
+            g, g_b = self._gradient(A, s[:, None] * (r - A.dtype.type(variate.lam) * c), variate)
+            if variate.update_table:
+                self._update_table(rows, A, r)
+            self._apply(g, g_b, A.dtype.type(rates[t]), step)
+        return Walk(sums, len(starts), passes)
+
+    def evaluate(self, coef: FloatArray, intercept: FloatArray, variate: ControlVariate) -> Pass:
+        k, d = self.W.shape
+        sums = Sums()
+        G, G_b = np.zeros((k, d)), np.zeros(k)
+        H, H_b = np.zeros((k, d)), np.zeros(k)
+        for rows in self._blocks():
+            A = self.p.X[rows]
+            loss, r, c = self._residuals(rows, A, coef, intercept, variate)
+            s = self._sample_weights(rows)
+            r, c = s[:, None] * r, s[:, None] * c
+            sums.add(self._row_sums(A, s * loss, r, c, True))
+            A64, r64, c64 = A.astype(np.float64), r.astype(np.float64), c.astype(np.float64)
+            G, G_b = G + r64.T @ A64, G_b + r64.sum(0)
+            H, H_b = H + c64.T @ A64, H_b + c64.sum(0)
+        free = float(self.p.fit_intercept)
+        if variate.source == "none":
+            return Pass(sums, G / self.n, free * G_b / self.n)
+        return Pass(sums, G / self.n, free * G_b / self.n, H / self.n, free * H_b / self.n)
+
+    # -- the step, piece by piece --------------------------------------------------------------------------------------
+
+    def _blocks(self) -> list[NDArray[np.int64]]:
+        return [np.arange(i, min(i + _PASS_ROWS, self.n)) for i in range(0, self.n, _PASS_ROWS)]
+
+    def _sample_weights(self, rows: NDArray[np.int64]) -> FloatArray:
+        return np.ones(len(rows), self.p.X.dtype) if self.p.weights is None else self.p.weights[rows]
+
+    def _logits(self, A: FloatArray, W: FloatArray, b: FloatArray) -> FloatArray:
+        return A @ W.T + b
+
+    def _residuals(
+        self, rows: NDArray[np.int64], A: FloatArray, W: FloatArray, b: FloatArray, variate: ControlVariate
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Losses (|B|,), r and c (|B|, k), before the sample weights."""
+        y = self.p.y[rows]
+        z = self._logits(A, W, b)
+        r = self.loss.residual(y, z)
+        if variate.source == "none":
+            c = np.zeros_like(r)
+        elif variate.temperature is None:
+            c = self._table_rows(rows) if variate.source == "table" else self.loss.residual(y, self._anchor_logits(A))
+        else:
+            T = A.dtype.type(variate.temperature)
+            t = self._table_rows(rows) if variate.source == "table" else self.loss.link(self._anchor_logits(A) / T)
+            c = r - T * (self.loss.link(z / T) - t)
+        return self.loss.value(y, z), r, c
+
+    def _table_rows(self, rows: NDArray[np.int64]) -> FloatArray:
+        assert self.table is not None
+        return self.table[rows]
+
+    def _anchor_logits(self, A: FloatArray) -> FloatArray:
+        assert self.anchor is not None
+        return self._logits(A, *self.anchor)
+
+    def _row_sums(self, A: FloatArray, loss: FloatArray, r: FloatArray, c: FloatArray, statistics: bool) -> Sums:
+        total = float(loss.sum(dtype=np.float64))
+        if not statistics:
+            return Sums(rows=len(A), loss=total)
+        r, c = r.astype(np.float64), c.astype(np.float64)
+        sq = (A.astype(np.float64) ** 2).sum(1) + self.p.fit_intercept
+        return Sums(
+            rows=len(A),
+            loss=total,
+            xx=float(((r * r).sum(1) * sq).sum()),
+            xt=float(((r * c).sum(1) * sq).sum()),
+            tt=float(((c * c).sum(1) * sq).sum()),
+        )
+
+    def _add_pairs(
+        self, sums: Sums, previous: tuple[FloatArray, FloatArray, FloatArray] | None, A: FloatArray, r: FloatArray, c: FloatArray
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Add the products of neighbours, the last row of the previous batch included; returns this batch's last row."""
+        A, r, c = (v.astype(np.float64) for v in (A, r, c))
+        if previous is not None:
+            A, r, c = (np.vstack([p, v]) for p, v in zip(previous, (A, r, c), strict=True))
+        dots = (A[:-1] * A[1:]).sum(1) + self.p.fit_intercept
+        sums.pairs += len(dots)
+        sums.pair_xx += float(((r[:-1] * r[1:]).sum(1) * dots).sum())
+        sums.pair_xt += float((((r[:-1] * c[1:]).sum(1) + (c[:-1] * r[1:]).sum(1)) / 2 * dots).sum())
+        sums.pair_tt += float(((c[:-1] * c[1:]).sum(1) * dots).sum())
+        return A[-1:], r[-1:], c[-1:]
+
+    def _gradient(self, A: FloatArray, q: FloatArray, variate: ControlVariate) -> tuple[FloatArray, FloatArray]:
+        """The mean of q_i (x) a_i over the batch's rows, plus lam m."""
+        dtype = A.dtype.type
+        g, g_b = q.T @ A / dtype(len(A)), q.sum(0) / dtype(len(A))
+        if variate.use_mean:
+            g, g_b = g + dtype(variate.lam) * self.m, g_b + dtype(variate.lam) * self.m_b
+        return g, g_b
+
+    def _apply(self, g: FloatArray, g_b: FloatArray, eta: np.floating, step: Step) -> None:
+        """Decay, momentum, step, proximal map, average."""
+        dtype = self.W.dtype.type
+        g = g + dtype(step.l2) * self.W
+        if not self.p.fit_intercept:
+            g_b = np.zeros_like(g_b)
+        if step.momentum:
+            mu = dtype(step.momentum)
+            v, v_b = (g, g_b) if self.velocity is None else (mu * self.velocity[0] + g, mu * self.velocity[1] + g_b)
+            self.velocity = (v, v_b)
+            g, g_b = (g + mu * v, g_b + mu * v_b) if step.nesterov else (v, v_b)
+        self.W, self.b = self.W - eta * g, self.b - eta * g_b
+        if step.l1:
+            self.W = np.sign(self.W) * np.maximum(np.abs(self.W) - eta * dtype(step.l1), 0)
+        if step.average:
+            self.averaged += 1
+            self.W_mean += (self.W - self.W_mean) / self.averaged
+            self.b_mean += (self.b - self.b_mean) / self.averaged
+
+    def _update_table(self, rows: NDArray[np.int64], A: FloatArray, r: FloatArray) -> None:
+        """table_i <- r_i and m += 1/n sum s_i (new - old) (x) a_i; a row met twice in a batch counts once."""
+        assert self.table is not None
+        first = np.unique(rows, return_index=True)[1]
+        rows, A, r = rows[first], A[first], r[first]
+        change = self._sample_weights(rows)[:, None] * (r - self.table[rows]) / A.dtype.type(self.n)
+        self.table[rows] = r
+        self.m, self.m_b = self.m + change.T @ A, self.m_b + change.sum(0)
+
+
+class ReferenceBackend:
+    """NumPy: runs everywhere, slow."""
+
+    name = "reference"
+
+    def unavailable(self) -> str | None:
+        return None
+
+    def open(self, problem: Problem, n_threads: int | None = None) -> Session:
+        return ReferenceSession(problem)

@@ -1,0 +1,200 @@
+"""The command line, `kdvr`: results on standard output, progress and errors on standard error.
+
+Exit codes: 0 done, 1 an error that is named, 2 wrong usage, 130 interrupted by Ctrl-C (what was reached is still printed).
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ._version import __version__
+
+if TYPE_CHECKING:
+    from .demo import Report, Watch
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="kdvr",
+    help="Linear models by SGD with a teacher, and what the teacher does to the gradient noise.\n\nExample: kdvr demo",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """The installed command: `app`, with expected errors as one line on standard error instead of a traceback."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        sys.exit(INTERRUPTED)
+    except (ValueError, ArithmeticError, RuntimeError, OSError) as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"kdvr_fast {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def system_info() -> dict[str, Any]:
+    """What `kdvr info` prints, as plain data: a backend is null when it can run and otherwise the reason why it cannot."""
+    from .backends import backend_status
+
+    backends = backend_status()
+    isa, isa_available = None, []
+    if backends["native"] is None:
+        from . import _core
+
+        isa, isa_available = _core.isa(), _core.isa_available()
+    return {
+        "version": __version__,
+        "backends": backends,
+        "isa": isa,
+        "isa_available": isa_available,
+        "threads": 1,
+        "python": platform.python_version(),
+        "numpy": installed_version("numpy"),
+        "scipy": installed_version("scipy"),
+        "platform": platform.platform(),
+    }
+
+
+@app.command()
+def info(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Print the version, the backends (with the reason where one cannot run), the instruction set in use and the threads.
+
+    Example: kdvr info --json
+    """
+    facts = system_info()
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2))
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None)
+    table.add_row("kdvr_fast", facts["version"])
+    for name, reason in facts["backends"].items():
+        table.add_row(f"backend {name}", "available" if reason is None else f"unavailable: {escape(reason)}")
+    available = ", ".join(facts["isa_available"])
+    table.add_row(
+        "instruction set", f"{facts['isa']} (this machine runs {available})" if facts["isa"] else "none: no native backend"
+    )
+    table.add_row("threads", f"{facts['threads']} (serial)")
+    for name in ("python", "numpy", "scipy", "platform"):
+        table.add_row(name, facts[name])
+    Console().print(table)
+
+
+@app.command()
+def demo(
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Directory with the four MNIST IDX files (plain or .gz). Default: scikit-learn's digits."),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of each run. Default: 60, with --data 15.")] = None,
+    out: Annotated[Path, typer.Option(help="Where to write the plot.")] = Path("kdvr_demo.png"),
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the row order.")] = 0,
+    backend: Annotated[str, typer.Option(help="Engine to run on.")] = "auto",
+) -> None:
+    """Train SGD, KD, unbiased KD and SVRG with a self-trained linear teacher, and compare their noise floors.
+
+    Prints a table and writes a plot of the gap to the optimum against gradient evaluations.
+
+    Example: kdvr demo --data ~/mnist --epochs 10 --out mnist.png
+    """
+    from .data import load_digits, load_mnist
+    from .demo import Settings, contenders, run_demo, save_plot
+
+    if data is None:
+        split, settings = load_digits(), Settings(epochs=epochs or 60, random_state=seed, backend=backend)
+    else:
+        split = load_mnist(data)
+        settings = Settings(learning_rate=0.2, epochs=epochs or 15, random_state=seed, backend=backend)
+    with _progress(1 + len(contenders(settings.alpha)), settings.epochs) as watch:
+        report = run_demo(split, settings, watch)
+    _print_report(report)
+    if report.rows:
+        typer.echo(f"plot written to {save_plot(report, out).resolve()}")
+    if report.interrupted:
+        typer.echo("interrupted: the figures above are those of the epochs finished", err=True)
+        raise typer.Exit(INTERRUPTED)
+
+
+@contextmanager
+def _progress(runs: int, epochs: int) -> Iterator[Watch]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description:<16}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total} epochs"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("", total=runs * epochs)
+
+        def watch(label: str, epoch: int, epochs: int) -> None:
+            bar.update(task, description=label, advance=1)
+
+        yield watch
+
+
+def _print_report(report: Report) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    data, s, console = report.data, report.settings, Console()
+    n, d = data.X.shape
+    console.print(
+        f"{data.name}: {n} x {d} {data.X.dtype.name}, {len(data.X_test)} rows held out; softmax, batch {s.batch_size}, "
+        f"learning rate {s.learning_rate:g}, alpha {s.alpha:g}, {s.epochs} epochs, {report.backend} backend",
+        highlight=False,
+    )
+    console.print(
+        f"optimum f* = {report.optimum:.6f} (L-BFGS); teacher: SGD with a falling rate, f - f* = {report.teacher_gap:.1e}, "
+        f"test accuracy {report.teacher_accuracy:.1%}",
+        highlight=False,
+    )
+    table = Table()
+    table.add_column("method")
+    for column in ("objective", "test acc.", "noise floor", "/ SGD's", "rows/s"):
+        table.add_column(column, justify="right")
+    for row in report.rows:
+        table.add_row(
+            row.label,
+            f"{row.objective:.5f}",
+            f"{row.accuracy:.1%}",
+            f"{row.gap:.1e}",
+            f"{row.ratio:.3f}",
+            f"{row.rows_per_second:,.0f}",
+        )
+    console.print(table)
+    console.print(
+        "f - f* is the noise floor: objective minus optimum, mean over the last quarter of the epochs.", highlight=False
+    )

@@ -1,0 +1,224 @@
+"""Methods as data: each is a frozen dataclass that turns into a `Plan`, and a plan is all that the solver reads.
+
+Every method is one estimator with other numbers, formed on residuals r_i = dloss(z_i, y_i)/dz of k numbers a row:
+
+    g_i = (r_i(W) - lam c_i) (x) a_i  +  lam m        (+ alpha W, exact, outside the estimator)
+
+| method       | lam | c_i             | m (k, d)             | c and m are rebuilt                  |
+|--------------|-----|-----------------|----------------------|--------------------------------------|
+| SGD          | 0   | -               | -                    | never                                |
+| KD           | lam | r_i(teacher)    | 0                    | never                                |
+| RepeatedKD   | lam | r_i(snapshot)   | 0                    | every `refresh` epochs               |
+| UnbiasedKD   | lam | r_i(teacher)    | mean of c_i (x) a_i  | never                                |
+| SVRG         | lam | r_i(snapshot)   | mean of c_i (x) a_i  | every `refresh` epochs               |
+| LSVRG        | lam | r_i(snapshot)   | mean of c_i (x) a_i  | before each step, with a probability |
+| SAGA         | 1   | last r_i        | running mean         | row i's entry when row i is visited  |
+
+Source: arXiv:2305.17581 (KD as partial variance reduction); the other papers stand with their methods.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from . import _validation as check
+from .schedules import Geometric, Lam
+
+Anchor = Literal["none", "teacher", "snapshot", "table"]
+Refresh = Literal["never", "epochs", "random"]
+TeacherUse = Literal["none", "optional", "required"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A method as the solver sees it.
+
+    anchor: where c_i comes from. lam: a number in [0, 1] or a `Geometric` schedule. centered: add lam m.
+    teacher: whether the method takes one. refresh: when a snapshot is taken anew, see `refresh_epochs` (epochs between two)
+    and `refresh_probability` (of each step; None: batch_size / n). start: epochs before the first snapshot.
+    update_table: row i's entry follows its visits (SAGA). temperature: T of the distillation loss.
+    teacher_alpha: L2 weight of the teacher's own objective, the constant -lam teacher_alpha theta.
+    """
+
+    anchor: Anchor = "none"
+    lam: Lam = 0.0
+    centered: bool = False
+    teacher: TeacherUse = "none"
+    refresh: Refresh = "never"
+    refresh_epochs: int = 1
+    refresh_probability: float | None = None
+    start: int = 0
+    update_table: bool = False
+    temperature: float = 1.0
+    teacher_alpha: float = 0.0
+
+
+class Method(Protocol):
+    """What `solve` asks of a method."""
+
+    def plan(self) -> Plan:
+        """The method as data."""
+
+
+def _check_lam(lam: object, owner: object) -> None:
+    if not isinstance(lam, Geometric):
+        check.number(lam, f"lam of {type(owner).__name__}", low=0.0, high=1.0, also=" or a kdvr_fast.Geometric schedule")
+
+
+@dataclass(frozen=True)
+class SGD:
+    """Stochastic gradient descent: lam = 0, so g_i = r_i(W) (x) a_i. The baseline of every comparison.
+
+    Source: Robbins and Monro, "A Stochastic Approximation Method", 1951.
+    """
+
+    def plan(self) -> Plan:
+        """The method as data."""
+        return Plan()
+
+
+@dataclass(frozen=True)
+class KD:
+    """Knowledge distillation: g_i = (r_i(W) - lam r_i(teacher)) (x) a_i, biased by -lam grad f(teacher).
+
+    It is the gradient of (1 - lam) loss(y, z) + lam loss(t, z), t the teacher's output; at a temperature T the second term is
+    lam T^2 KL(t^T || link(z/T)) and the residual r_i - lam (r_i - T (link(z_i/T) - t_i^T)).
+
+    lam: distillation weight in [0, 1], or a `Geometric` schedule. temperature: T > 0, not for the squared loss.
+    form: "standard" (the gradient of that loss) or "shift" (the difference of two gradients, T = 1 only); for linear models at
+    T = 1 they are the same numbers. teacher_alpha: weight of the L2 term in the teacher's own objective, not negative; adds
+    -lam teacher_alpha theta, for a linear teacher only. Raises ValueError for a value outside its range.
+
+    Source: Hinton, Vinyals and Dean, arXiv:1503.02531; arXiv:2305.17581, Proposition 1.
+
+    >>> from kdvr_fast import KD
+    >>> KD(lam=0.7).plan().lam
+    0.7
+    """
+
+    lam: Lam = 0.5
+    temperature: float = 1.0
+    form: Literal["standard", "shift"] = "standard"
+    teacher_alpha: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_lam(self.lam, self)
+        check.number(self.temperature, "temperature", above=0.0)
+        check.number(self.teacher_alpha, "teacher_alpha", low=0.0)
+        check.choice(self.form, ("standard", "shift"), "form")
+        if self.form == "shift" and self.temperature != 1.0:
+            raise ValueError(
+                f"form='shift' subtracts two gradients of the plain loss and has no temperature, got {self.temperature}; "
+                "use form='standard' or temperature=1"
+            )
+
+    def plan(self) -> Plan:
+        """The method as data."""
+        return Plan("teacher", self.lam, teacher="required", temperature=self.temperature, teacher_alpha=self.teacher_alpha)
+
+
+@dataclass(frozen=True)
+class RepeatedKD:
+    """Self-distillation from a snapshot: KD with c_i = r_i(snapshot), the snapshot renewed every `refresh` epochs, m = 0.
+
+    The first snapshot is taken after `refresh` epochs; until then the given teacher is used, or plain SGD if there is none.
+    lam: in [0, 1], or a `Geometric` schedule. refresh: epochs, at least 1.
+
+    Source: arXiv:2305.17581, repeated self-distillation.
+    """
+
+    lam: Lam = 0.5
+    refresh: int = 1
+
+    def __post_init__(self) -> None:
+        _check_lam(self.lam, self)
+        check.count(self.refresh, "refresh", low=1)
+
+    def plan(self) -> Plan:
+        """The method as data."""
+        return Plan("snapshot", self.lam, teacher="optional", refresh="epochs", refresh_epochs=self.refresh, start=self.refresh)
+
+
+@dataclass(frozen=True)
+class UnbiasedKD:
+    """Distillation without its bias: g_i = (r_i(W) - lam r_i(teacher)) (x) a_i + lam grad f(teacher).
+
+    The expected step is SGD's, so the optimum stays where it was. lam: in [0, 1], or a `Geometric` schedule.
+
+    Source: arXiv:2305.17581, the unbiased estimator; the classical control variate.
+    """
+
+    lam: Lam = 1.0
+
+    def __post_init__(self) -> None:
+        _check_lam(self.lam, self)
+
+    def plan(self) -> Plan:
+        """The method as data."""
+        return Plan("teacher", self.lam, centered=True, teacher="required")
+
+
+@dataclass(frozen=True)
+class SVRG:
+    """Stochastic variance-reduced gradient: g_i = (r_i(W) - lam r_i(snapshot)) (x) a_i + lam grad f(snapshot).
+
+    lam: the coefficient in [0, 1] (1: SVRG itself), or a `Geometric` schedule. refresh: epochs between two snapshots, each a
+    full pass. start: epochs of plain SGD before the first snapshot.
+
+    Source: Johnson and Zhang, NeurIPS 2013; the coefficient: Yin et al., "A Coefficient Makes SVRG Effective",
+    arXiv:2311.05589.
+    """
+
+    lam: Lam = 1.0
+    refresh: int = 1
+    start: int = 0
+
+    def __post_init__(self) -> None:
+        _check_lam(self.lam, self)
+        check.count(self.refresh, "refresh", low=1)
+        check.count(self.start, "start", low=0)
+
+    def plan(self) -> Plan:
+        """The method as data."""
+        return Plan("snapshot", self.lam, centered=True, refresh="epochs", refresh_epochs=self.refresh, start=self.start)
+
+
+@dataclass(frozen=True)
+class LSVRG:
+    """Loopless SVRG: SVRG whose snapshot is renewed before each step with a probability.
+
+    probability: in (0, 1], of each step; None: batch_size / n, once an epoch on average. lam: the coefficient in [0, 1], or a
+    `Geometric` schedule.
+
+    Source: Kovalev, Horvath and Richtarik, "Don't Jump Through Hoops and Remove Those Loops", arXiv:1901.08689.
+    """
+
+    probability: float | None = None
+    lam: Lam = 1.0
+
+    def __post_init__(self) -> None:
+        _check_lam(self.lam, self)
+        if self.probability is not None:
+            check.number(self.probability, "probability", above=0.0, high=1.0)
+
+    def plan(self) -> Plan:
+        """The method as data."""
+        return Plan("snapshot", self.lam, centered=True, refresh="random", refresh_probability=self.probability)
+
+
+@dataclass(frozen=True)
+class SAGA:
+    """SAGA: c_i is the residual of row i's last visit, m the mean of c_i (x) a_i kept up to date, lam = 1.
+
+    Needs a table of n k numbers, which starts with the residuals of the initial weights (one pass).
+
+    Source: Defazio, Bach and Lacoste-Julien, arXiv:1407.0202.
+    """
+
+    def plan(self) -> Plan:
+        """The method as data."""
+        return Plan("table", 1.0, centered=True, update_table=True)
+
+
+METHODS: tuple[type[Method], ...] = (SGD, KD, RepeatedKD, UnbiasedKD, SVRG, LSVRG, SAGA)

@@ -1,0 +1,113 @@
+"""What `solve` gives back: weights, history and how the run ended. Shapes: coef (k, d), intercept (k,), logits (n, k)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import _validation as check
+from .backends.base import FloatArray
+from .history import History
+
+if TYPE_CHECKING:
+    from .methods import Method
+    from .statistics import GradientStats
+
+
+class Status(str, Enum):
+    """How a run ended. Each has a `message` and a `remedy`."""
+
+    COMPLETED = "completed"
+    STOPPED = "stopped"
+    INTERRUPTED = "interrupted"
+    DIVERGED = "diverged"
+
+    def __str__(self) -> str:
+        return self.value
+
+    @property
+    def message(self) -> str:
+        """What happened."""
+        return _ENDINGS[self.value][0]
+
+    @property
+    def remedy(self) -> str:
+        """What to do about it, empty if nothing is to be done."""
+        return _ENDINGS[self.value][1]
+
+
+_ENDINGS = {
+    "completed": ("all epochs were run", ""),
+    "stopped": ("a callback ended the run", ""),
+    "interrupted": (
+        "an interrupt (Ctrl-C) ended the run; the weights are those of the last finished epoch",
+        "to go on, pass them as coef_init and intercept_init",
+    ),
+    "diverged": (
+        "the loss exploded or became non-finite; the weights are those of the last good epoch",
+        "lower learning_rate (learning_rate='auto' takes one from the data's smoothness), or scale the features of X",
+    ),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """Outcome of `solve`.
+
+    coef (k, d) and intercept (k,), of X's dtype: the last finished epoch's, averaged if that was asked for.
+    history: one row an epoch. status: how the run ended. backend: name of the engine that ran. epochs: finished ones.
+    stats: the last exact GradientStats if "statistics" was tracked, else None. method, loss: as given.
+    random_state: the seed that replays the sampling (drawn if None was given); None if a Generator was given.
+    """
+
+    coef: FloatArray
+    intercept: FloatArray
+    history: History
+    status: Status
+    backend: str
+    method: Method
+    loss: str
+    epochs: int
+    stats: GradientStats | None = None
+    random_state: int | None = field(default=None)
+
+    def decision_function(self, X: ArrayLike) -> FloatArray:
+        """Logits z = W a + b, (n, k), of X's dtype; for the squared loss these are the predicted values."""
+        A = check.features(X)
+        if A.shape[1] != self.coef.shape[1]:
+            raise ValueError(f"X has {A.shape[1]} features, the weights have {self.coef.shape[1]}")
+        Z: FloatArray = A @ self.coef.T.astype(A.dtype) + self.intercept.astype(A.dtype)
+        return Z
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """Labels (n,) as int64 for softmax and logistic; values for squared, (n,) if there is one output, else (n, k)."""
+        return predictions(self.decision_function(X), self.loss)
+
+
+def predictions(Z: FloatArray, loss: str) -> NDArray[Any]:
+    """What logits (n, k) predict, see `Result.predict`."""
+    if loss == "softmax":
+        return np.asarray(Z.argmax(axis=1), np.int64)
+    if loss == "logistic":
+        return (Z[:, 0] > 0).astype(np.int64)
+    return Z[:, 0] if Z.shape[1] == 1 else Z
+
+
+class DivergenceError(ArithmeticError):
+    """The loss exploded or became non-finite. epoch: from 1. value: the epoch's running loss.
+
+    result: the `Result` with the weights of the last good epoch, status "diverged".
+    """
+
+    def __init__(self, epoch: int, value: float, learning_rate: float) -> None:
+        super().__init__(
+            f"training diverged in epoch {epoch}: running loss {value:.6g} at learning_rate={learning_rate:.6g}; "
+            f"{Status.DIVERGED.remedy}. The weights of the last good epoch are in this error's `result`."
+        )
+        self.epoch = epoch
+        self.value = value
+        self.result: Result | None = None

@@ -1,0 +1,304 @@
+"""The one verb: `solve` validates, turns the method into plain data, hands both to a backend and returns a Result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from . import _validation as check
+from ._measuring import Weights
+from ._training import Callback, Job, train
+from .backends import get_backend
+from .backends.base import FloatArray, Problem, Step
+from .methods import METHODS, SGD, Method, Plan
+from .result import Result
+from .schedules import Constant, LearningRate
+from .teachers import Teacher
+
+SAMPLINGS = ("shuffle", "replacement")
+TRACKS = ("objective", "statistics", "accuracy")
+_SGD = SGD()
+_CACHE_EPOCHS = 2  # an anchor used for longer is worth the pass that stores its residuals
+
+
+def solve(
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    loss: str,
+    method: Method = _SGD,
+    teacher: Teacher | None = None,
+    learning_rate: float | LearningRate | Literal["auto"] = 0.05,
+    batch_size: int = 10,
+    epochs: int = 20,
+    alpha: float = 0.0,
+    l1_ratio: float = 0.0,
+    fit_intercept: bool = True,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    average: bool | int = False,
+    sampling: str = "shuffle",
+    order: ArrayLike | None = None,
+    random_state: int | np.random.Generator | None = None,
+    sample_weight: ArrayLike | None = None,
+    coef_init: ArrayLike | None = None,
+    intercept_init: ArrayLike | None = None,
+    track: str | Sequence[str] = (),
+    statistics: bool = True,
+    callbacks: Sequence[Callback] = (),
+    cache_anchor: bool | None = None,
+    backend: str = "auto",
+    n_threads: int | None = None,
+    check_input: bool = True,
+) -> Result:
+    """Fit a linear model z = W a + b by stochastic gradient steps with a control variate.
+
+    Minimises ``mean(s_i loss(y_i, z_i)) + alpha ((1 - l1_ratio)/2 |W|^2 + l1_ratio |W|_1)`` over W (k, d) and b (k,), the
+    intercept not penalised, s_i the sample weights scaled to mean one. A step on the batch B is
+
+        g = mean over B of (s_i r_i - lam s_i c_i) (x) a_i  +  lam m  +  alpha (1 - l1_ratio) W
+        v = momentum v + g;   p = g + momentum v if nesterov else v;   W = soft_threshold(W - lr p, lr alpha l1_ratio)
+
+    where `method` says what lam, c and m are (see `kdvr_fast.methods`). The last batch of an epoch may be shorter; its mean is
+    over the rows it has.
+
+    Args:
+        X: (n, d) float32 or float64, unit stride along features, read in place (memory maps too). A nested list becomes
+            float64.
+        y: softmax: integer labels 0 .. k-1, (n,), or rows of probabilities (n, k). logistic: 0/1 or probabilities, (n,).
+            squared: (n,) or (n, k). k follows from y, coef_init or the teacher.
+        loss: "squared" = |z - y|^2 / 2, "logistic" (k = 1), "softmax".
+        method: one of the classes in `kdvr_fast.METHODS`.
+        teacher: a `Teacher`, where the method takes one.
+        learning_rate: rate per step: a number, a schedule (`Constant`, `Inverse`, `Cosine`, `Exponential`), or "auto", a
+            constant from the smoothness of the data (`kdvr_fast.auto_learning_rate`).
+        batch_size: rows per step, 1 .. n. epochs: walks over the data.
+        alpha: weight of the penalty. l1_ratio: its L1 part, in [0, 1].
+        momentum, nesterov: as in torch.optim.SGD, without dampening.
+        average: True returns the mean of the weights over all steps (Polyak), an integer e that over the steps after the first
+            e epochs.
+        sampling: "shuffle", a fresh permutation an epoch, or "replacement", n independent draws an epoch.
+        order: int64 row numbers in place of `sampling`: (epochs, m), or 1-D cut into `epochs` equal parts.
+        random_state: seed or Generator for the sampling. None draws a seed, which the result records.
+        sample_weight: (n,), not negative. The objective and full-batch steps equal those of data with rows repeated s_i times;
+            a mini-batch step is unbiased for them, rows being drawn uniformly and multiplied by their weight. Statistics are
+            those of that estimator.
+        coef_init (k, d), intercept_init (k,): initial weights, zero if None.
+        track: what is measured exactly after each epoch, at up to one read of X each: "objective" (with the gradient's norm),
+            "statistics" (a GradientStats in history.stats and result.stats), "accuracy".
+        statistics: accumulate the free second-moment columns of the history; False leaves them NaN.
+        callbacks: called with a `Progress` after each epoch; a true answer stops the run.
+        cache_anchor: store the (n, k) residuals of an anchor that has weights, or compute them on the fly. None stores them if
+            a pass is made anyway or the anchor lasts more than 2 epochs.
+        backend: "auto", or a name in `kdvr_fast.backend_status()`.
+        n_threads: at most so many threads; the result has the same bits for any value.
+        check_input: False skips the search for NaN and infinities in X and the check of stored teacher outputs.
+
+    Returns:
+        Result: weights of the last epoch, history, status.
+
+    Raises:
+        TypeError, ValueError: bad input; the message says where and what to do.
+        DivergenceError: the loss passed a million times its initial size or is not finite; its `result` has the last good
+            weights.
+        RuntimeError: the backend cannot run here.
+        An exception of a callback passes through with the run so far as its attribute `result`. Ctrl-C raises nothing: the
+        result has status "interrupted", and a RuntimeWarning is given.
+
+    Example:
+        >>> import numpy as np
+        >>> from kdvr_fast import KD, Teacher, solve
+        >>> X, y = np.array([[1.0], [2.0], [3.0]]), np.array([2.0, 4.0, 6.0])
+        >>> teacher = Teacher.weights([[2.0]])
+        >>> run = solve(X, y, loss="squared", method=KD(lam=0.5), teacher=teacher, batch_size=1, epochs=50,
+        ...             fit_intercept=False, random_state=0, backend="reference")
+        >>> bool(abs(run.coef[0, 0] - 2) < 1e-6), str(run.status)
+        (True, 'completed')
+
+    Source: arXiv:2305.17581, and the paper named by each method.
+    """
+    engine = get_backend(backend)
+    if n_threads is not None:
+        check.count(n_threads, "n_threads", low=1)
+    scan = check.flag(check_input, "check_input")
+    plan = _plan(method, teacher, loss)
+    rows = check.features(X, scan=scan)
+    problem = _problem(rows, y, loss, teacher, coef_init, sample_weight, fit_intercept)
+    n, (k, d) = len(rows), (problem.n_outputs, rows.shape[1])
+    epochs = check.count(epochs, "epochs", low=1)
+    check.choice(sampling, SAMPLINGS, "sampling")
+    alpha, l1_ratio = check.non_negative(alpha, "alpha"), check.number(l1_ratio, "l1_ratio", low=0.0, high=1.0)
+    step = Step(
+        batch_size=check.batch_size(batch_size, n),
+        l2=alpha * (1 - l1_ratio),
+        l1=alpha * l1_ratio,
+        momentum=check.momentum(momentum),
+        nesterov=_nesterov(nesterov, momentum),
+        statistics=check.flag(statistics, "statistics"),
+    )
+    initial = (
+        check.initial(coef_init, (k, d), rows.dtype, "coef_init", "(outputs, features)"),
+        check.initial(intercept_init, (k,), rows.dtype, "intercept_init", "(outputs,)"),
+    )
+    if not fit_intercept and initial[1].any():
+        raise ValueError("intercept_init is given but fit_intercept=False; leave one of them out")
+    cached = _cached(cache_anchor, plan, teacher, epochs)
+    weights, table = _teacher(teacher, plan, problem, scan)
+    rng, seed = _generator(random_state)
+    job = Job(
+        problem=problem,
+        method=method,
+        plan=plan,
+        step=step,
+        epochs=epochs,
+        learning_rate=_learning_rate(learning_rate, problem, step, alpha, sampling, plan),
+        initial=initial,
+        rng=rng,
+        seed=seed,
+        sampling=sampling,
+        order=None if order is None else check.order(order, n, epochs),
+        cached=cached,
+        teacher_weights=weights,
+        teacher_table=table,
+        average_after=_average_after(average, epochs),
+        track=_track(track, loss),
+        callbacks=_callbacks(callbacks),
+    )
+    return train(job, engine, n_threads)
+
+
+def _plan(method: Method, teacher: Teacher | None, loss: str) -> Plan:
+    names = ", ".join(m.__name__ for m in METHODS)
+    if not isinstance(method, METHODS):
+        raise TypeError(f"method must be an instance of one of {names}, such as SGD(), got {method!r}")
+    check.loss(loss)
+    plan, name = method.plan(), type(method).__name__
+    if teacher is not None and not isinstance(teacher, Teacher):
+        raise TypeError(f"teacher must be a Teacher, such as Teacher.weights(W, b), got {type(teacher).__name__}")
+    if teacher is None and plan.teacher == "required":
+        kinds = "Teacher.weights(W, b), .logits(Z), .probabilities(P) or .estimator(fitted)"
+        raise ValueError(f"{name} needs a teacher: pass teacher={kinds}")
+    if teacher is not None and plan.teacher == "none":
+        raise ValueError(f"{name} takes no teacher; leave it out, or use KD(lam=0.0) to measure it without its influence")
+    if plan.temperature != 1.0 and loss == "squared":
+        raise ValueError(f"temperature={plan.temperature} has no meaning for loss='squared'; use temperature=1")
+    if plan.teacher_alpha and teacher is not None and not teacher.linear:
+        raise ValueError(f"teacher_alpha is the L2 term of a linear teacher; a teacher of {teacher.kind} has no weights")
+    return plan
+
+
+def _problem(
+    X: FloatArray,
+    y: ArrayLike,
+    loss: str,
+    teacher: Teacher | None,
+    coef_init: ArrayLike | None,
+    sample_weight: ArrayLike | None,
+    fit_intercept: bool,
+) -> Problem:
+    """Data and targets together; the number of outputs from whatever knows it."""
+    n, d = X.shape
+    checked = check.targets(y, loss, n)
+    known = [] if coef_init is None else [("coef_init", check.real_array(coef_init, "coef_init"))]
+    outputs = [(name, len(W)) for name, W in known if W.ndim == 2]
+    if teacher is not None:
+        teacher.check(n, d)
+        k = teacher.n_outputs(loss)
+        outputs += [] if k is None else [("teacher", k)]
+    k = check.n_outputs(checked, loss, outputs)
+    return Problem(
+        X=X,
+        y=check.problem_targets(checked, k, X.dtype),
+        loss=loss,
+        n_outputs=k,
+        weights=check.sample_weight(sample_weight, n, X.dtype),
+        fit_intercept=check.flag(fit_intercept, "fit_intercept"),
+    )
+
+
+def _teacher(teacher: Teacher | None, plan: Plan, problem: Problem, scan: bool) -> tuple[Weights | None, FloatArray | None]:
+    if teacher is None:
+        return None, None
+    if teacher.linear:
+        return teacher.theta(problem.X.dtype), None
+    return None, teacher.table(problem.X, problem.y, problem.loss, problem.n_outputs, temperature=plan.temperature, scan=scan)
+
+
+def _cached(asked: bool | None, plan: Plan, teacher: Teacher | None, epochs: int) -> bool:
+    """Whether the residuals of an anchor that has weights are stored."""
+    tempered = plan.temperature != 1.0
+    if asked is None:
+        lasts = epochs if plan.refresh == "never" else min(epochs, plan.refresh_epochs)
+        return not tempered and (plan.centered or lasts > _CACHE_EPOCHS)
+    if check.flag(asked, "cache_anchor"):
+        if tempered and teacher is not None and teacher.linear:
+            raise ValueError("cache_anchor=True: a tempered linear teacher is computed on the fly; leave cache_anchor out")
+        return True
+    if plan.update_table:
+        raise ValueError("cache_anchor=False: SAGA is its table of residuals; leave cache_anchor out")
+    if teacher is not None and not teacher.linear:
+        raise ValueError(f"cache_anchor=False: only Teacher.weights is computed on the fly, not a teacher of {teacher.kind}")
+    return False
+
+
+def _learning_rate(given: object, problem: Problem, step: Step, alpha: float, sampling: str, plan: Plan) -> LearningRate:
+    if isinstance(given, LearningRate):
+        return given
+    if isinstance(given, str):
+        check.choice(given, ("auto",), "learning_rate")
+        from .theory import auto_learning_rate
+
+        rate = auto_learning_rate(
+            problem.X,
+            problem.loss,
+            batch_size=step.batch_size,
+            alpha=alpha,
+            fit_intercept=problem.fit_intercept,
+            sample_weight=problem.weights,
+            sampling=sampling,
+            recursive=plan.anchor in ("snapshot", "table"),
+            momentum=step.momentum,
+        )
+        return Constant(rate)
+    also = ", a schedule such as Cosine(0.1), or 'auto'"
+    return Constant(check.number(given, "learning_rate", above=0.0, also=also))
+
+
+def _nesterov(nesterov: object, momentum: float) -> bool:
+    if check.flag(nesterov, "nesterov") and momentum == 0:
+        raise ValueError("nesterov=True needs momentum > 0, such as momentum=0.9")
+    return bool(nesterov)
+
+
+def _average_after(average: object, epochs: int) -> int | None:
+    if isinstance(average, bool | np.bool_):
+        return 0 if average else None
+    return check.count(average, "average", high=epochs - 1)
+
+
+def _track(track: str | Sequence[str], loss: str) -> frozenset[str]:
+    names = frozenset(check.choice(t, TRACKS, "track") for t in ((track,) if isinstance(track, str) else track))
+    if "accuracy" in names and loss == "squared":
+        raise ValueError("track='accuracy' needs a classification loss; loss='squared' has no classes")
+    return names
+
+
+def _callbacks(callbacks: Any) -> tuple[Callback, ...]:
+    given = tuple(callbacks) if isinstance(callbacks, list | tuple) else (callbacks,)
+    for callback in given:
+        if not callable(callback):
+            raise TypeError(f"callbacks must be functions of one Progress, got {callback!r}")
+    return given
+
+
+def _generator(random_state: object) -> tuple[np.random.Generator, int | None]:
+    """The generator of the sampling and the seed that makes it anew."""
+    if isinstance(random_state, np.random.Generator):
+        return random_state, None
+    if random_state is None:
+        random_state = np.random.SeedSequence().entropy
+    seed = check.count(random_state, "random_state")
+    return np.random.default_rng(seed), seed

@@ -1,0 +1,36 @@
+"""README against the code: its Python block prints what is shown below it, and the files it names exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from test_examples import needs_native, run_python
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+NUMBER = re.compile(r"-?\d+\.?\d*(?:e-?\d+)?")
+RELATIVE = 0.01  # the seed fixes the rows; the last digits move with the instruction set's order of summation
+
+
+@needs_native
+def test_the_python_block_prints_what_is_shown(tmp_path: Path) -> None:
+    block = re.search(r"```python\n(.*?)```\s+```text\n(.*?)```", README, flags=re.DOTALL)
+    assert block is not None
+    code, shown = block.groups()
+    printed = run_python("-c", code, cwd=tmp_path)
+    assert NUMBER.sub("#", printed) == NUMBER.sub("#", shown)
+    for got, expected in zip(NUMBER.findall(printed), NUMBER.findall(shown), strict=True):
+        assert float(got) == pytest.approx(float(expected), rel=RELATIVE), printed
+
+
+def test_files_named_in_the_readme_exist() -> None:
+    table = README.split("## Where things are")[1].split("## Limits")[0]
+    folder, missing = ROOT, []
+    for name in re.findall(r"`([\w./]+(?:/|\.\w+))`", table):
+        if "/" in name and (ROOT / name).parent != ROOT:
+            folder = (ROOT / name).parent if not name.endswith("/") else ROOT / name
+        if not any((base / name).exists() for base in (ROOT, folder)):
+            missing.append(name)
+    assert not missing
