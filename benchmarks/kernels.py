@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 
 import kdvr_fast as kd
 from kdvr_fast.backends import get_backend
 from kdvr_fast.backends.base import ControlVariate, Problem
 
-from .problems import synthetic
+from .problems import best_rate, synthetic
 
 
 class Evaluate:
@@ -31,9 +29,7 @@ class Evaluate:
         self.session.evaluate(self.coef, self.intercept, self.variate)
 
     def track_rows_per_second(self, anchor: str, dtype: str) -> float:
-        start = time.perf_counter()
-        self.session.evaluate(self.coef, self.intercept, self.variate)
-        return self.n / (time.perf_counter() - start)
+        return best_rate(self.n, lambda: self.session.evaluate(self.coef, self.intercept, self.variate))
 
     track_rows_per_second.unit = "rows/s"  # type: ignore[attr-defined]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,3 +28,13 @@ def synthetic(n: int, d: int, k: int, dtype: str = "float32", seed: int = 0) -> 
     W = (2 * rng.standard_normal((k, d)) / np.sqrt(d)).astype(dtype)
     y = (X @ W.T + rng.gumbel(size=(n, k))).argmax(axis=1)
     return Data(X, y.astype(np.int64), kd.Teacher.weights(W, np.zeros(k, dtype)))
+
+
+def best_rate(rows: int, run: Callable[[], object], repeats: int = 3) -> float:
+    """Rows per second of the fastest of some runs: the others measure what else the machine did."""
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - start)
+    return rows / min(seconds)

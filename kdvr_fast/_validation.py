@@ -66,14 +66,14 @@ def momentum(value: object) -> float:
     return number(value, "momentum", low=0.0, below=1.0)
 
 
-def count(value: object, name: str, *, low: int = 0, high: int | None = None) -> int:
-    """An integer with low <= value <= high."""
+def count(value: object, name: str, *, low: int = 0, high: int | None = None, also: str = "") -> int:
+    """An integer with low <= value <= high; `also` names what else is accepted."""
     if isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
+        raise TypeError(f"{name} must be an integer{also}, got {value!r}")
     try:
         whole = operator.index(cast(SupportsIndex, value))
     except TypeError:
-        raise TypeError(f"{name} must be an integer, got {type(value).__name__} {value!r}") from None
+        raise TypeError(f"{name} must be an integer{also}, got {type(value).__name__} {value!r}") from None
     if whole < low or (high is not None and whole > high):
         limits = f"at least {low}" if high is None else f"in {low} .. {high}"
         raise ValueError(f"{name}={whole} must be {limits}")

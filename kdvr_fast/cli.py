@@ -160,41 +160,38 @@ def _progress(runs: int, epochs: int) -> Iterator[Watch]:
         task = bar.add_task("", total=runs * epochs)
 
         def watch(label: str, epoch: int, epochs: int) -> None:
-            bar.update(task, description=label, advance=1)
+            bar.update(task, description=label, advance=1 if epoch else 0)
 
         yield watch
 
 
 def _print_report(report: Report) -> None:
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    data, s, console = report.data, report.settings, Console()
+    data, s = report.data, report.settings
     n, d = data.X.shape
-    console.print(
-        f"{data.name}: {n} x {d} {data.X.dtype.name}, {len(data.X_test)} rows held out; softmax, batch {s.batch_size}, "
-        f"learning rate {s.learning_rate:g}, alpha {s.alpha:g}, {s.epochs} epochs, {report.backend} backend",
-        highlight=False,
-    )
-    console.print(
-        f"optimum f* = {report.optimum:.6f} (L-BFGS); teacher: SGD with a falling rate, f - f* = {report.teacher_gap:.1e}, "
-        f"test accuracy {report.teacher_accuracy:.1%}",
-        highlight=False,
-    )
-    table = Table()
-    table.add_column("method")
-    for column in ("objective", "test acc.", "noise floor", "/ SGD's", "rows/s"):
+    typer.echo(f"{data.name}: {n} x {d} {data.X.dtype.name}, {len(data.X_test)} rows held out; {report.backend} backend")
+    typer.echo(f"softmax, batch {s.batch_size}, learning rate {s.learning_rate:g}, alpha {s.alpha:g}, {s.epochs} epochs")
+    if not report.rows:
+        return
+    typer.echo(f"optimum {report.optimum:.6f} (L-BFGS)")
+    typer.echo(f"teacher {report.teacher_gap:.1e} above it, test accuracy {report.teacher_accuracy:.1%}")
+    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
+    table.add_column("method", no_wrap=True)
+    for column in ("objective", "test acc.", "noise floor", "SGD's = 1", "rows/s"):
         table.add_column(column, justify="right")
     for row in report.rows:
+        known = row.gap > report.resolution  # below, the figure would be rounding
         table.add_row(
             row.label,
             f"{row.objective:.5f}",
             f"{row.accuracy:.1%}",
-            f"{row.gap:.1e}",
-            f"{row.ratio:.3f}",
+            f"{row.gap:.1e}" if known else f"< {report.resolution:.0e}",
+            f"{row.ratio:.3f}" if known else "0",
             f"{row.rows_per_second:,.0f}",
         )
-    console.print(table)
-    console.print(
-        "f - f* is the noise floor: objective minus optimum, mean over the last quarter of the epochs.", highlight=False
-    )
+    Console().print(table)
+    typer.echo("noise floor: objective - optimum, mean over the last quarter of the epochs")
+    typer.echo("(a method still on its way down has not met its floor: see the plot)")

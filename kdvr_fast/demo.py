@@ -26,7 +26,7 @@ from .statistics import gradient_stats
 from .teachers import Teacher
 
 _FLATTEST = {"float32": 1e-6, "float64": 1e-8}  # largest entry of the gradient at f*; below, rounding moves it about
-Watch = Callable[[str, int, int], None]  # label of the run, epoch finished, epochs in all
+Watch = Callable[[str, int, int], None]  # label of the run, epoch finished (0: a stage without epochs begins), epochs in all
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Report:
-    """The demonstration's outcome; `interrupted` when Ctrl-C ended it early (`rows` then holds what was reached)."""
+    """The demonstration's outcome.
+
+    optimum: f*, known to within `resolution`, the rounding of the data's dtype. teacher_gap: the teacher's f - f*.
+    interrupted: Ctrl-C ended it early; `rows` holds what was reached.
+    """
 
     data: Split
     settings: Settings
     backend: str
     optimum: float
+    resolution: float
     teacher_gap: float
     teacher_accuracy: float
     rows: tuple[Row, ...]
@@ -91,7 +96,10 @@ def run_demo(data: Split, settings: Settings, watch: Watch = lambda label, epoch
     """
     backend = get_backend(settings.backend).name
     teacher, interrupted = _train(data, settings, "teacher", SGD(), None, watch)
-    optimum = np.nan if interrupted else _optimum(data, settings, teacher)
+    optimum = float("nan")
+    if not interrupted:
+        watch("optimum", 0, settings.epochs)
+        optimum = _optimum(data, settings, teacher)
     rows: list[Row] = []
     for label, method in contenders(settings.alpha).items():
         if interrupted:
@@ -103,8 +111,9 @@ def run_demo(data: Split, settings: Settings, watch: Watch = lambda label, epoch
         data=data,
         settings=settings,
         backend=backend,
-        optimum=float(optimum),
-        teacher_gap=_objective(data, settings, teacher.coef, teacher.intercept)[0] - float(optimum),
+        optimum=optimum,
+        resolution=float(np.finfo(data.X.dtype).eps * optimum),
+        teacher_gap=_objective(data, settings, teacher.coef, teacher.intercept)[0] - optimum,
         teacher_accuracy=_accuracy(data, teacher),
         rows=tuple(rows),
         interrupted=interrupted,

@@ -300,5 +300,5 @@ def _generator(random_state: object) -> tuple[np.random.Generator, int | None]:
         return random_state, None
     if random_state is None:
         random_state = np.random.SeedSequence().entropy
-    seed = check.count(random_state, "random_state")
+    seed = check.count(random_state, "random_state", also=" or a numpy Generator")
     return np.random.default_rng(seed), seed

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from problems import LOSS_NAMES, TEMPERATURE, every_backend, make_point, make_problem
+from problems import LOSS_NAMES, TEMPERATURE, make_point, make_problem
 
 from kdvr_fast.backends import get_backend
 from kdvr_fast.backends.base import ControlVariate, Step
@@ -78,7 +78,6 @@ def explicit_loss(problem, V, lam):
     return float((s * values).mean())
 
 
-@every_backend
 @pytest.mark.parametrize("lam", LAMS)
 @pytest.mark.parametrize("loss", LOSS_NAMES)
 def test_finite_differences(backend, loss, lam):
@@ -136,7 +135,6 @@ def tempered_kl(loss, T):
     return distillation
 
 
-@every_backend
 @pytest.mark.parametrize("dtype", AUTOGRAD)
 @pytest.mark.parametrize("lam", LAMS)
 @pytest.mark.parametrize("loss", LOSS_NAMES)
@@ -148,7 +146,6 @@ def test_autograd(backend, loss, lam, dtype):
         assert np.linalg.norm(got - g) < AUTOGRAD[dtype] * scale
 
 
-@every_backend
 @pytest.mark.parametrize("source", ["weights", "table"])
 @pytest.mark.parametrize("dtype", AUTOGRAD)
 @pytest.mark.parametrize("loss", LOSS_NAMES)
@@ -161,7 +158,6 @@ def test_one_step(backend, loss, dtype, source):
         assert np.linalg.norm(step_gradient(backend, problem, lam, source) - g) < AUTOGRAD[dtype] * scale
 
 
-@every_backend
 @pytest.mark.parametrize("dtype", AUTOGRAD)
 @pytest.mark.parametrize("loss", ["logistic", "softmax"])
 def test_temperature_is_the_gradient_of_T2_KL(backend, loss, dtype):
@@ -173,7 +169,6 @@ def test_temperature_is_the_gradient_of_T2_KL(backend, loss, dtype):
         assert np.linalg.norm(got - g) < AUTOGRAD[dtype] * T * scale
 
 
-@every_backend
 @pytest.mark.parametrize("loss", ["logistic", "softmax"])
 def test_temperature_one_is_the_subtraction(backend, loss):
     problem = make_problem(loss)

@@ -67,7 +67,9 @@ def test_residual_is_link_minus_target(name, rng):
     assert loss.linear_in_target
     z = rng.normal(size=(20, k))
     y = make_targets(name, 20, k, rng, np.float64, True)
-    np.testing.assert_allclose(loss.residual(y, z), loss.link(z) - y, rtol=0, atol=4 * np.finfo(float).eps * (1 + np.abs(z).max()))
+    np.testing.assert_allclose(
+        loss.residual(y, z), loss.link(z) - y, rtol=0, atol=4 * np.finfo(float).eps * (1 + np.abs(z).max())
+    )
 
 
 def test_labels_equal_one_hot_rows(rng):

@@ -1,7 +1,8 @@
 """Long i.i.d. runs on least squares settle at the exact stationary error, for every weight, biased and unbiased, two teachers.
 
-|x_t - x*|^2 is sampled after every epoch of 50 steps, which is longer than its correlation time 1 / (2 gamma mu) ~ 16 steps; 4,000
-samples of a relative spread of at most ~0.6 then give a standard error of one percent, a fifth of the tolerance. Seeds are fixed.
+|x_t - x*|^2 is sampled after every epoch of 50 steps, which is longer than its correlation time 1 / (2 gamma mu) ~ 16 steps;
+3,000 samples of a relative spread of at most 0.52 then give a standard error of one percent, a fifth of the tolerance. Seeds
+are fixed.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from problems import every_compiled_backend
 import kdvr_fast as kd
 from kdvr_fast.theory import LeastSquaresOracle
 
-N, D, GAMMA, EPOCHS, STEPS, BURN_IN = 200, 10, 0.05, 4000, 50, 20
+N, D, GAMMA, EPOCHS, STEPS, BURN_IN = 200, 10, 0.05, 3000, 50, 20
 
 
 def make_case(teacher):
@@ -25,14 +26,14 @@ def make_case(teacher):
     return A, b, x_star, x_star + {"near": 0.05, "far": 0.5}[teacher] * rng.normal(size=D)
 
 
-def run(backend, A, b, theta, method, start, order, callback):
+def run(backend, A, b, theta, method, start, order, callback=(), learning_rate=GAMMA):
     return kd.solve(
         A,
         b,
         loss="squared",
         method=method,
         teacher=kd.Teacher.weights(theta) if isinstance(method, kd.KD | kd.UnbiasedKD) else None,
-        learning_rate=GAMMA,
+        learning_rate=learning_rate,
         batch_size=1,
         epochs=len(order),
         fit_intercept=False,
@@ -64,7 +65,8 @@ def test_time_average_is_the_trace_of_the_second_moment(backend, teacher, lam, u
     assert len(errors) == EPOCHS
     assert np.mean(errors) == pytest.approx(oracle.error, rel=0.05)
     # the mean offset as well, to five standard errors of each coordinate
-    spread = np.sqrt(np.diag(oracle.second_moment - np.outer(oracle.mean_offset, oracle.mean_offset)) / EPOCHS)
+    variance = np.diag(oracle.second_moment) - oracle.mean_offset**2  # zero for lam = 1, biased: x_t tends to theta itself
+    spread = np.sqrt(np.maximum(variance, 0) / EPOCHS)
     assert np.all(np.abs(np.mean(offsets, axis=0) - oracle.mean_offset) < 5 * spread + 1e-12)
 
 
@@ -74,7 +76,7 @@ def test_perfect_anchors_reach_the_optimum(backend, method):
     """Unbiased distillation from x* itself has S = 0 and converges linearly; SVRG and SAGA find such an anchor on their own."""
     A, b, x_star, _ = make_case("near")
     order = np.random.default_rng(12).integers(0, N, (60, 5 * N))
-    result = run(backend, A, b, x_star, method, np.zeros(D), order, ())
+    result = run(backend, A, b, x_star, method, np.zeros(D), order, learning_rate=0.02)  # gamma L_max = 0.5
     assert np.linalg.norm(result.coef[0] - x_star) < 1e-12 * np.linalg.norm(x_star)
 
 

@@ -1,4 +1,4 @@
-"""Every compiled backend against the reference, session by session, over losses, variates, step options, dtypes, shapes and strides.
+"""Every compiled backend against the reference: losses, variates, step options, dtypes, shapes, strides, extreme values.
 
 The learning rate stays below the stability limit of every row, so a step does not amplify earlier rounding errors and those of
 T steps add up: errors of weights are eps x T x (size of the weights), and all other tolerances follow from that one.
@@ -6,6 +6,7 @@ T steps add up: errors of weights are eps x T x (size of the weights), and all o
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,7 +19,10 @@ from kdvr_fast.backends import get_backend
 from kdvr_fast.backends.base import LARGEST, Problem, Step
 from kdvr_fast.losses import LOSSES
 
-SLACK = 32  # roundings a step: dot products of up to 70 terms in another order, an exp or two, the update
+SLACK = 2  # the bounds are products of maxima and so generous already: 18,000 random cases stayed below 0.1 of them at 1
+ROUNDINGS = 32  # where two numbers are compared directly: a dot product of a few dozen terms in another order, an exp, an update
+# of the random comparison; runs under each instruction set take fewer
+EXAMPLES = int(os.environ.get("KDVR_PARITY_EXAMPLES", "200"))
 LAYOUTS = ("plain", "wide", "every other row", "backwards", "read-only")
 
 
@@ -125,7 +129,9 @@ def start(session, problem, case):
 def can_refresh(case):
     """A refresh repeats the last `anchor_at`, so there must have been one."""
     variate = case.variate
-    return case.refresh and (variate.source == "weights" or (case.cached and variate.source == "table" and not variate.temperature))
+    return case.refresh and (
+        variate.source == "weights" or (case.cached and variate.source == "table" and not variate.temperature)
+    )
 
 
 def learning_rate(problem, step):
@@ -220,7 +226,7 @@ def compare(backend, case):
 
 
 @every_compiled_backend
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(case=cases())
 @example(case=Case("softmax", "saga", 1, 1, 2, Step(), dtype=np.float32))
 @example(case=Case("squared", "weights+mean", 80, 70, 40, Step(batch_size=80, momentum=0.9, average=True), weighted=True))
@@ -271,10 +277,10 @@ def test_extreme_logits(backend, loss, dtype):
         steps.append(session.weights())
         assert np.isfinite(walk.sums.loss) and not walk.exploded
     a, b = reads
-    assert b.sums.loss == pytest.approx(a.sums.loss, rel=SLACK * eps)
-    assert b.sums.xx == pytest.approx(a.sums.xx, rel=SLACK * eps)
-    np.testing.assert_allclose(b.grad, a.grad, rtol=0, atol=SLACK * eps * np.abs(problem.X).max())
-    np.testing.assert_allclose(steps[1][0], steps[0][0], rtol=SLACK * eps, atol=SLACK * eps)
+    assert b.sums.loss == pytest.approx(a.sums.loss, rel=ROUNDINGS * eps)
+    assert b.sums.xx == pytest.approx(a.sums.xx, rel=ROUNDINGS * eps)
+    np.testing.assert_allclose(b.grad, a.grad, rtol=0, atol=ROUNDINGS * eps * np.abs(problem.X).max())
+    np.testing.assert_allclose(steps[1][0], steps[0][0], rtol=ROUNDINGS * eps, atol=ROUNDINGS * eps)
 
 
 @every_compiled_backend
@@ -297,7 +303,7 @@ def test_a_session_starts_afresh_with_set_weights(backend, kind):
     reference.epoch(order, np.array([0.1]), step, variate)
     for first, second, expected in zip(*results, (*reference.weights(), *reference.average()), strict=True):
         assert np.array_equal(first, second)
-        np.testing.assert_allclose(first, expected, rtol=0, atol=SLACK * 10 * np.finfo(float).eps)
+        np.testing.assert_allclose(first, expected, rtol=0, atol=ROUNDINGS * 10 * np.finfo(float).eps)
 
 
 @every_compiled_backend
@@ -310,7 +316,9 @@ def test_the_same_bits_at_any_thread_count(backend, dtype):
         prepare(session, problem, variate)
         walk = session.epoch(np.arange(3000), np.array([0.05]), Step(batch_size=8), variate, refresh_at=[100])
         read = session.evaluate(*make_point(problem), variate)
-        results.append([*session.weights(), read.grad, read.anchor_grad, np.array([read.sums.xt, walk.sums.xt, walk.sums.pair_xt])])
+        results.append(
+            [*session.weights(), read.grad, read.anchor_grad, np.array([read.sums.xt, walk.sums.xt, walk.sums.pair_xt])]
+        )
     for other in results[1:]:
         assert all(np.array_equal(a, b) for a, b in zip(results[0], other, strict=True))
 
@@ -325,7 +333,9 @@ def test_explosions_are_seen(backend, loss, rate, limit):
         session = get_backend(name).open(problem)
         session.set_weights(*make_point(problem))
         with np.errstate(all="ignore"):
-            walk = session.epoch(np.tile(np.arange(23), 5), np.array([rate]), Step(batch_size=2), VARIATES["none"], loss_limit=limit)
+            walk = session.epoch(
+                np.tile(np.arange(23), 5), np.array([rate]), Step(batch_size=2), VARIATES["none"], loss_limit=limit
+            )
         flags.append(walk.exploded)
     assert flags == [rate > 1e-9 and (loss == "squared" or limit == 50.0)] * 2
 

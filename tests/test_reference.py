@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from problems import LOSS_NAMES, VARIATES, make_point, make_problem, make_table, prepare, relative, variates_of
@@ -70,7 +72,7 @@ class Literal:
         out = Sums(rows=len(rows), loss=sum(p[2] for p in rows), pairs=len(rows) - 1)
         for g, h in pairs:
             out.xx, out.xt, out.tt = out.xx + np.sum(g * g), out.xt + np.sum(g * h), out.tt + np.sum(h * h)
-        for (g, h), (g2, h2) in zip(pairs, pairs[1:], strict=False):
+        for (g, h), (g2, h2) in itertools.pairwise(pairs):
             out.pair_xx += np.sum(g * g2)
             out.pair_xt += (np.sum(g * h2) + np.sum(h * g2)) / 2
             out.pair_tt += np.sum(h * h2)

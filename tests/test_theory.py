@@ -14,7 +14,15 @@ import kdvr_fast as kd
 from kdvr_fast import theory
 from kdvr_fast.losses import LOSSES
 from kdvr_fast.statistics import gradient_stats
-from kdvr_fast.theory import LeastSquaresOracle, Smoothness, auto_learning_rate, batch_smoothness, noise, optimal_lambda, smoothness
+from kdvr_fast.theory import (
+    LeastSquaresOracle,
+    Smoothness,
+    auto_learning_rate,
+    batch_smoothness,
+    noise,
+    optimal_lambda,
+    smoothness,
+)
 
 TIGHT = 1e-10  # float64 sums and eigenvalues of small matrices
 
@@ -51,7 +59,9 @@ def test_unbiased_noise_is_the_second_moment_of_the_estimator():
     A = np.hstack([problem.X, np.ones((23, 1))])
     G, H = ((problem.X @ P.T + q - problem.y)[:, :, None] * A[:, None, :] for P, q in ((W, b), (V, c)))
     moment = ((G - lam * (H - H.mean(0))) ** 2).sum((1, 2)).mean()
-    s = gradient_stats(problem.X, problem.y, W, intercept=b, loss="squared", teacher=kd.Teacher.weights(V, c), backend="reference")
+    s = gradient_stats(
+        problem.X, problem.y, W, intercept=b, loss="squared", teacher=kd.Teacher.weights(V, c), backend="reference"
+    )
     assert noise(s, lam, 0.05, unbiased=True) == pytest.approx(0.05 * moment, rel=TIGHT)
     moment = ((G - lam * H) ** 2).sum((1, 2)).mean() * 0.05 + lam**2 / 0.7 * (H.mean(0) ** 2).sum()
     assert noise(s, lam, 0.05, 0.7) == pytest.approx(moment, rel=TIGHT)
@@ -65,7 +75,7 @@ def test_optimal_lambda_is_clipped_and_defined_for_a_silent_teacher(stats):
 
 
 def test_optimal_lambda_errors(stats):
-    with pytest.raises(ValueError, match=r"no teacher: pass teacher="):
+    with pytest.raises(ValueError, match="no teacher: pass teacher="):
         optimal_lambda(replace(stats, teacher_grad=None), 0.05)
     with pytest.raises(ValueError, match="learning_rate=0 is outside"):
         optimal_lambda(stats, 0)
@@ -213,7 +223,7 @@ def test_oracle_errors():
         LeastSquaresOracle.solve(A, b[:-1], lam=0, learning_rate=0.1, theta=theta)
     with pytest.raises(ValueError, match="full column rank"):
         LeastSquaresOracle.solve(np.hstack([A, A]), b, lam=0, learning_rate=0.1, theta=np.zeros(6))
-    with pytest.raises(ValueError, match="learning_rate = 5.0 is too large"):
+    with pytest.raises(ValueError, match=r"learning_rate = 5\.0 is too large"):
         LeastSquaresOracle.solve(A, b, lam=0, learning_rate=5.0, theta=theta)
     with pytest.raises(ValueError, match="learning_rate=0 is outside"):
         LeastSquaresOracle.solve(A, b, lam=0, learning_rate=0, theta=theta)

@@ -43,7 +43,7 @@ class Block {
     // keep: rows whose residuals must outlive their block (SAGA updates the table when the batch is done).
     Block(const Problem<T>& p, Index keep) : p_(p), kp_(p.kp()), max_rows_(rows_in_cache(p)), kept_(std::max(keep, max_rows_)) {
         const auto m = static_cast<std::size_t>(max_rows_);
-        a_.resize(m), label_.resize(m), target_.resize(m), table_.resize(m);
+        a_.resize(m), coming_.resize(m), label_.resize(m), target_.resize(m), table_.resize(m);
         z_ = Buffer<T>(max_rows_ * 2 * kp_);
         q_ = Buffer<T>(max_rows_ * (p.k + kp_));
         r_ = Buffer<T>((kept_ + 2) * kp_);  // slot 0: the row before; one slot of scratch at the end
@@ -96,6 +96,12 @@ class Block {
         }
     }
 
+    // Asks the cache for rows that come next.
+    void prefetch(const Kernels<T>& kernel, const std::int64_t* rows, Index count) {
+        for (Index i = 0; i < count; ++i) coming_[static_cast<std::size_t>(i)] = p_.X.row(rows[i]);
+        kernel.prefetch({coming_.data(), count, p_.X.d});
+    }
+
     // Logits, residuals and sums of the gathered rows at `w`. q() then holds s (r - lam c), or [s r, s c] when stacked.
     void run(const Kernels<T>& kernel, Weights<T>& w, const ControlVariate& v, bool statistics, bool stacked, Index ldq,
              Sums& sums) {
@@ -138,7 +144,7 @@ class Block {
     const Problem<T>& p_;
     Index kp_, max_rows_, kept_, count_ = 0, offset_ = 0;
     const T* before_ = nullptr;
-    std::vector<const T*> a_, target_, table_;
+    std::vector<const T*> a_, coming_, target_, table_;
     std::vector<std::int64_t> label_;
     Buffer<T> z_, q_, r_, c_, weight_, norm_, pair_;
 };

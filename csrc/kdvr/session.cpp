@@ -18,11 +18,16 @@ bool in_bounds(const Sums& now, const Sums& before, double limit) {
 
 }  // namespace
 
-// The part of a step that does not depend on the rows: what travels with the weights, and the numbers of the update.
+// What one epoch's steps share: the block of rows, what travels with the weights, and the numbers of the update.
 template <class T>
 class Session<T>::Stepper {
   public:
-    Stepper(Session& s, const Step& step, const ControlVariate& v, bool long_batches) : s_(s), l1_(static_cast<T>(step.l1)) {
+    Stepper(Session& s, const Step& step, const ControlVariate& v)
+        : variate(v),
+          statistics(step.statistics),
+          block(s.p_, v.update_table ? step.batch_size : 0),
+          s_(s),
+          l1_(static_cast<T>(step.l1)) {
         const Index w = s.p_.k * s.p_.ld(), b = s.p_.kp();
         const bool velocity = step.momentum != 0;
         if (velocity) s.velocity_w_.reserve(w), s.velocity_b_.reserve(b);
@@ -42,7 +47,7 @@ class Session<T>::Stepper {
         update.mean_scale = static_cast<T>(v.lam), update.l2 = static_cast<T>(step.l2);
         update.momentum = static_cast<T>(step.momentum), update.nesterov = step.nesterov;
         sum_b = Buffer<double>(b);
-        if (long_batches) sum_w = Buffer<double>(w);
+        if (step.batch_size > block.max_rows()) sum_w = Buffer<double>(w);
     }
 
     void start(Index rows, double rate) {
@@ -61,6 +66,9 @@ class Session<T>::Stepper {
         kernels<T>().step(sum_b.data(), intercept, free);
     }
 
+    const ControlVariate& variate;
+    bool statistics;
+    Block<T> block;
     Plane<T> coef{}, intercept{};
     Update<T> update{};
     Buffer<double> sum_w, sum_b;  // sum_w: batches of several blocks only
@@ -156,8 +164,7 @@ template <class T>
 Walk Session<T>::epoch(const Route& route, const Step& step, const ControlVariate& variate, const Poll& poll) {
     const Index b = step.batch_size, steps = (route.rows + b - 1) / b;
     const Index work_per_row = p_.X.d * p_.k * (variate.source == AnchorKind::weights ? 3 : 2) + 1;
-    Block<T> block(p_, variate.update_table ? b : 0);
-    Stepper stepper(*this, step, variate, b > block.max_rows());
+    Stepper stepper(*this, step, variate);
     Walk walk;
     Sums seen;
     Index work = 0, refreshed = 0;
@@ -170,7 +177,7 @@ Walk Session<T>::epoch(const Route& route, const Step& step, const ControlVariat
         }
         const Index count = std::min(b, route.rows - t * b);
         stepper.start(count, route.rates[route.n_rates == 1 ? 0 : t]);
-        take_step(block, route.order + t * b, count, variate, step.statistics, stepper, walk.sums);
+        take_step(stepper, {route.order + t * b, count, route.rows - t * b}, walk.sums);
         walk.steps = t + 1;
         work += count * work_per_row;
         if (work > kWorkBetweenPolls || t + 1 == steps) {
@@ -184,38 +191,43 @@ Walk Session<T>::epoch(const Route& route, const Step& step, const ControlVariat
     return walk;
 }
 
-// One batch. A batch of one block goes from residuals straight to the weights; a longer one is summed first.
+// A batch of one block goes from residuals straight to the weights; a longer one is summed first. The next block's rows are
+// asked for ahead of time: an epoch walks memory in random order, and on 60,000 x 784 floats batches of 10 take 12 percent less
+// time, of 1 20 percent.
 template <class T>
-void Session<T>::take_step(Block<T>& block, const std::int64_t* rows, Index count, const ControlVariate& variate,
-                           bool statistics, Stepper& stepper, Sums& sums) {
+void Session<T>::take_step(Stepper& stepper, const Batch& batch, Sums& sums) {
     const Kernels<T>& kernel = kernels<T>();
+    const ControlVariate& variate = stepper.variate;
+    Block<T>& block = stepper.block;
     const T* table = variate.source == AnchorKind::table ? table_.data() : nullptr;
     const Index ldq = p_.kp(), size = block.max_rows();
-    for (Index at = 0; at < count; at += size) {
-        block.gather(rows + at, std::min(size, count - at), variate.update_table ? at : 0, table);
-        block.run(kernel, weights_, variate, statistics, false, ldq, sums);
+    for (Index at = 0; at < batch.count; at += size) {
+        block.gather(batch.rows + at, std::min(size, batch.count - at), variate.update_table ? at : 0, table);
+        const Index next = at + block.count();
+        block.prefetch(kernel, batch.rows + next, std::min(block.count(), batch.left - next));
+        block.run(kernel, weights_, variate, stepper.statistics, false, ldq, sums);
         block.add_columns(p_.k, ldq, stepper.sum_b.data());
-        if (count <= size) {
+        if (batch.count <= size) {
             kernel.gradient_step(block.rows(), block.q(), ldq, stepper.coef, stepper.update);
         } else {
             kernel.gradient_add_double(block.rows(), block.q(), ldq, p_.k, stepper.sum_w.data(), p_.ld());
         }
     }
-    if (count > size) kernel.step(stepper.sum_w.data(), stepper.coef, stepper.update);
+    if (batch.count > size) kernel.step(stepper.sum_w.data(), stepper.coef, stepper.update);
     stepper.step_intercept();
-    if (variate.update_table) update_table(block, rows, count);
+    if (variate.update_table) update_table(block, batch);
 }
 
 // table_i <- r_i and m += 1/n sum s_i (new - old) (x) a_i. Rows are taken one after the other, so one met twice counts once.
 template <class T>
-void Session<T>::update_table(Block<T>& block, const std::int64_t* rows, Index count) {
+void Session<T>::update_table(Block<T>& block, const Batch& batch) {
     const Index ldq = p_.kp(), size = block.max_rows();
     const T share = T(1) / static_cast<T>(p_.X.n);
     Buffer<double> change_b(p_.kp());
-    for (Index at = 0; at < count; at += size) {
-        block.point(rows + at, std::min(size, count - at), at);
+    for (Index at = 0; at < batch.count; at += size) {
+        block.point(batch.rows + at, std::min(size, batch.count - at), at);
         for (Index i = 0; i < block.count(); ++i) {
-            T* const old = table_.data() + rows[at + i] * p_.k;
+            T* const old = table_.data() + batch.rows[at + i] * p_.k;
             T* const q = block.q() + i * ldq;
             const T scale = block.weight(i) * share;
             for (Index c = 0; c < p_.k; ++c) {

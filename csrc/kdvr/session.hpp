@@ -65,12 +65,15 @@ class Session {
 
   private:
     class Stepper;
+    struct Batch {
+        const std::int64_t* rows;
+        Index count, left;  // rows of this batch; rows to walk from here to the end of the epoch
+    };
 
     Pass pass(Weights<T>& w, const ControlVariate& variate, T* residuals_out, const Poll& poll);
     std::optional<Pass> rebuild_anchor(const Poll& poll);
-    void take_step(Block<T>& block, const std::int64_t* rows, Index count, const ControlVariate& variate, bool statistics,
-                   Stepper& stepper, Sums& sums);
-    void update_table(Block<T>& block, const std::int64_t* rows, Index count);
+    void take_step(Stepper& stepper, const Batch& batch, Sums& sums);
+    void update_table(Block<T>& block, const Batch& batch);
     void unpack(const T* w, const T* b, T* coef, T* intercept) const;
     void pack(const T* coef, const T* intercept, T* w, T* b) const;
 
