@@ -98,16 +98,21 @@ def predictions(Z: FloatArray, loss: str) -> NDArray[Any]:
 
 
 class DivergenceError(ArithmeticError):
-    """The loss exploded or became non-finite. epoch: from 1. value: the epoch's running loss.
+    """The loss exploded or became non-finite. epoch: from 1. value: its running loss. learning_rate: of its last step.
 
     result: the `Result` with the weights of the last good epoch, status "diverged".
     """
 
     def __init__(self, epoch: int, value: float, learning_rate: float) -> None:
-        super().__init__(
-            f"training diverged in epoch {epoch}: running loss {value:.6g} at learning_rate={learning_rate:.6g}; "
-            f"{Status.DIVERGED.remedy}. The weights of the last good epoch are in this error's `result`."
-        )
+        super().__init__(epoch, value, learning_rate)  # the arguments as they are, so that it can be pickled
         self.epoch = epoch
         self.value = value
+        self.learning_rate = learning_rate
         self.result: Result | None = None
+
+    def __str__(self) -> str:
+        return (
+            f"training diverged in epoch {self.epoch}: running loss {self.value:.6g} at "
+            f"learning_rate={self.learning_rate:.6g}; {Status.DIVERGED.remedy}. "
+            "The weights of the last good epoch are in this error's `result`."
+        )

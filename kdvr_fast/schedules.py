@@ -20,10 +20,10 @@ Rates = NDArray[np.float64]
 
 @runtime_checkable
 class LearningRate(Protocol):
-    """What `solve` asks of a learning-rate schedule."""
+    """A learning-rate schedule: anything with this method, a user's own included; `solve` checks what it gives."""
 
     def values(self, epoch: int, n_steps: int, epochs: int) -> Rates:
-        """Rates of the steps of one epoch, float64 of length n_steps or 1."""
+        """Rates of the steps of one epoch (from 0) of `epochs`: float64, finite, not negative, of length n_steps or 1."""
 
 
 def _times(epoch: int, n_steps: int) -> Rates:

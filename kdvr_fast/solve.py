@@ -245,7 +245,7 @@ def _cached(asked: bool | None, plan: Plan, teacher: Teacher | None, epochs: int
 
 
 def _learning_rate(given: object, problem: Problem, step: Step, alpha: float, sampling: str, plan: Plan) -> LearningRate:
-    if isinstance(given, LearningRate):
+    if isinstance(given, LearningRate) and not isinstance(given, type):
         return given
     if isinstance(given, str):
         check.choice(given, ("auto",), "learning_rate")

@@ -91,7 +91,9 @@ class Teacher:
             return None
         if not hasattr(self.source, "predict_proba"):
             raise TypeError(f"loss={loss!r} asks a teacher for predict_proba, which {type(self.source).__name__} does not have")
-        classes = np.asarray(getattr(self.source, "classes_", ()))
+        if not hasattr(self.source, "classes_"):
+            raise ValueError(f"the teacher {type(self.source).__name__} has no classes_; fit it first")
+        classes = np.asarray(self.source.classes_)
         k = len(classes)
         if k == 0 or classes.dtype.kind not in "biuf" or not np.array_equal(classes, np.arange(k)):
             found = classes.tolist()

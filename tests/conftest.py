@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
 
 from kdvr_fast import backend_status
+
+settings.register_profile("kdvr", deadline=None)  # a busy machine is no failure
+settings.load_profile("kdvr")
 
 
 def _backends() -> list[object]:

@@ -16,7 +16,8 @@ import kdvr_fast as kd
 from kdvr_fast import cli, demo
 from kdvr_fast.data import load_digits, load_mnist
 
-REFERENCE = ["demo", "--backend", "reference"]
+BACKEND = "auto" if kd.backend_status()["native"] is None else "reference"
+DEMO = ["demo", "--backend", BACKEND]
 LABELS = ("SGD", "KD 0.7", "unbiased KD 1.0", "SVRG")
 
 
@@ -57,7 +58,7 @@ def test_help(command: tuple[str, ...], words: tuple[str, ...]) -> None:
 
 def test_demo_prints_the_table_and_writes_the_plot(tmp_path: Path) -> None:
     picture = tmp_path / "plot.png"
-    code, out, err = run(*REFERENCE, "--epochs", "2", "--out", str(picture))
+    code, out, err = run(*DEMO, "--epochs", "2", "--out", str(picture))
     assert code == 0
     for label in LABELS:
         assert label in out
@@ -67,7 +68,7 @@ def test_demo_prints_the_table_and_writes_the_plot(tmp_path: Path) -> None:
 
 def test_demo_reads_mnist_files(tmp_path: Path) -> None:
     write_mnist(tmp_path, n=40)
-    code, out, _ = run(*REFERENCE, "--data", str(tmp_path), "--epochs", "1", "--out", str(tmp_path / "p.png"))
+    code, out, _ = run(*DEMO, "--data", str(tmp_path), "--epochs", "1", "--out", str(tmp_path / "p.png"))
     assert code == 0 and "40 x 20 float32" in out.replace("\n", "")
 
 
@@ -76,7 +77,7 @@ def test_demo_reads_mnist_files(tmp_path: Path) -> None:
     [
         (("--data", "nowhere"), "nowhere: no such directory"),
         (("--backend", "quantum"), "backend='quantum' is unknown"),
-        (("--epochs", "1", "--backend", "reference", "--out", "plot.docx"), "docx"),
+        (("--epochs", "1", "--backend", BACKEND, "--out", "plot.docx"), "docx"),
     ],
 )
 def test_an_error_is_one_line_and_exit_code_1(
@@ -106,7 +107,7 @@ def test_interrupt_prints_what_was_reached_and_exits_130(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(cli, "_progress", impatient)
     with pytest.warns(RuntimeWarning, match="interrupt"):
-        code, out, err = run(*REFERENCE, "--epochs", "3", "--out", str(tmp_path / "p.png"))
+        code, out, err = run(*DEMO, "--epochs", "3", "--out", str(tmp_path / "p.png"))
     assert code == 130 and "interrupted" in err
     assert "SGD" in out and "KD 0.7" in out and "SVRG" not in out
     assert (tmp_path / "p.png").exists()
@@ -117,13 +118,12 @@ def test_interrupt_outside_a_run_exits_130(monkeypatch: pytest.MonkeyPatch) -> N
         raise KeyboardInterrupt
 
     monkeypatch.setattr(demo, "_optimum", stop)
-    assert run(*REFERENCE, "--epochs", "1")[0] == 130
+    assert run(*DEMO, "--epochs", "1")[0] == 130
 
 
 def test_the_demo_shows_what_it_claims() -> None:
     """At the default settings SGD sits on a floor, KD on a lower one, and the unbiased forms lower still; f* is a minimum."""
-    backend = "auto" if kd.backend_status()["native"] is None else "reference"
-    report = demo.run_demo(load_digits(), demo.Settings(backend=backend))
+    report = demo.run_demo(load_digits(), demo.Settings(backend=BACKEND))
     sgd, distilled, unbiased, svrg = report.rows
     assert tuple(row.label for row in report.rows) == LABELS and not report.interrupted
     assert unbiased.gap < 0.3 * distilled.gap < 0.15 * sgd.gap and svrg.gap < 0.1 * sgd.gap
@@ -138,6 +138,6 @@ def test_the_optimum_is_reached_in_float32_too(tmp_path: Path) -> None:
     write_mnist(tmp_path, n=60)
     values = []
     for dtype in (np.float32, np.float64):
-        settings = demo.Settings(epochs=1, alpha=1e-2, backend="reference")
+        settings = demo.Settings(epochs=1, alpha=1e-2, backend=BACKEND)
         values.append(demo.run_demo(load_mnist(tmp_path, dtype), settings).optimum)
     assert values[0] == pytest.approx(values[1], rel=30 * float(np.finfo(np.float32).eps))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 
 import numpy as np
@@ -13,7 +14,7 @@ from kdvr_fast.history import COLUMNS, History, make_row
 from kdvr_fast.losses import LOSSES
 
 EPS = np.finfo(float).eps
-STILL = 1e-14  # a learning rate so small that an epoch measures the initial weights
+STILL = 1e-20  # a learning rate below the rounding of any weight: an epoch measures the initial ones
 
 
 def train(problem, **options):
@@ -91,7 +92,9 @@ def test_accuracy_counts_weighted_rows(y_kind, backend):
 @pytest.mark.parametrize("method", [kd.SGD(), kd.KD(lam=0.7), kd.UnbiasedKD(lam=0.4)], ids=repr)
 def test_free_moments_of_a_still_epoch(method, backend):
     """Shuffled rows are met once each, so the second moments are exact; mean gradients come from 20000 pairs of neighbours."""
-    problem = make_problem("softmax", n=20_000, d=3, weighted=True, dtype=np.float64)
+    problem = make_problem("softmax", n=20_000, d=3, weighted=True)
+    # shifted rows and unequal classes, so that mean gradients are not small beside their spread
+    problem = dataclasses.replace(problem, X=problem.X + 2, y=problem.y // 3)
     theta, start = (np.column_stack(make_point(problem, seed)) for seed in (1, 2))
     teacher = kd.Teacher.weights(theta[:, :-1], theta[:, -1]) if method.plan().teacher == "required" else None
     initial = {"coef_init": start[:, :-1], "intercept_init": start[:, -1]}
@@ -106,11 +109,11 @@ def test_free_moments_of_a_still_epoch(method, backend):
         assert row["teacher_mean_sq_norm"] == pytest.approx((h**2).sum(1).mean(), rel=exact)
         assert row["cross"] == pytest.approx((g * h).sum(1).mean(), rel=exact)
         distance, cosine = np.linalg.norm(start - theta), np.vdot(start, theta) / np.linalg.norm(start) / np.linalg.norm(theta)
-        moved = 2000 * STILL * 100  # steps, rate, more than any gradient here
-        assert row["teacher_distance"] == pytest.approx(distance, abs=moved)
-        assert row["teacher_cosine"] == pytest.approx(cosine, abs=moved)
+        assert row["teacher_distance"] == pytest.approx(distance, rel=1e2 * EPS)
+        assert row["teacher_cosine"] == pytest.approx(cosine, rel=1e2 * EPS)
     lam = getattr(method, "lam", 0.0)
     n, b = len(g), 10
+    assert (g.mean(0) ** 2).sum() > 0.1 * (g**2).sum(1).mean()
     for name, corrected in (("sgd_variance", g), ("variance", g - lam * h)):
         spread = ((corrected - corrected.mean(0)) ** 2).sum(1).mean()
         # a pair product <u, v> of independent rows has standard deviation at most E|u|^2; five of them over sqrt(pairs)
@@ -125,7 +128,7 @@ def test_the_variance_is_that_of_the_batches_that_ran(sampling, factor, backend)
     # one fixed walk, given as an order or drawn with the same seed, differs from a batch of one by the factor alone
     options = {"order": np.arange(40)} if sampling == "order" else {"sampling": sampling}
     one, four = (train(problem, batch_size=b, learning_rate=STILL, backend=backend, **options).history for b in (1, 4))
-    assert four["variance"][0] / one["variance"][0] == pytest.approx(factor, rel=1e-9)  # the weights move by 1e-14
+    assert four["variance"][0] / one["variance"][0] == pytest.approx(factor, rel=1e2 * EPS)
 
 
 def test_statistics_false_leaves_the_free_columns_empty_and_the_weights_alone(backend):

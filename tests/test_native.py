@@ -31,7 +31,7 @@ def run_python(*arguments: str, **environment: str) -> subprocess.CompletedProce
     root = str(Path(kd.__file__).parents[1])
     path = os.pathsep.join(p for p in (root, os.environ.get("PYTHONPATH", "")) if p)
     environment = {**os.environ, "PYTHONPATH": path, **environment}
-    return subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run([sys.executable, *arguments], cwd=root, env=environment, capture_output=True, text=True, timeout=300)
 
 
 @pytest.mark.parametrize("isa", ISAS)

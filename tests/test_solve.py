@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 import signal
 import subprocess
@@ -173,6 +174,15 @@ def test_divergence_is_an_error_with_the_last_good_weights(backend):
     assert error.result.epochs == len(error.result.history) == 2
 
 
+def test_a_divergence_survives_a_process_boundary():
+    """joblib and multiprocessing send exceptions by pickle; one that does not load there hangs the pool."""
+    with pytest.raises(kd.DivergenceError) as caught, np.errstate(all="ignore"):
+        train(make_problem("squared", n=23, d=4), learning_rate=1e9, backend="reference")
+    copy = pickle.loads(pickle.dumps(caught.value))
+    assert str(copy) == str(caught.value) and copy.epoch == 1 and copy.value == caught.value.value
+    assert np.array_equal(copy.result.coef, caught.value.result.coef)
+
+
 @pytest.mark.parametrize("loss", LOSS_NAMES)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_an_exploding_run_never_returns(loss, dtype, backend):
@@ -187,6 +197,18 @@ def test_far_initial_weights_are_no_divergence(backend):
     assert far.status is kd.Status.COMPLETED
     still = kd.solve(problem.X, np.zeros(23), loss="squared", coef_init=np.ones((1, 4)), backend=backend)
     assert still.status is kd.Status.COMPLETED
+
+
+def test_the_first_epoch_s_loss_raises_the_limit(backend):
+    """One row, so that each step multiplies the loss by 121: 1.8e6 times the null model's after three, yet no explosion."""
+
+    class Rise:
+        def values(self, epoch, n_steps, epochs):
+            return np.full(1, 12.0 if epoch == 0 else 1e-14)
+
+    options = {"loss": "squared", "fit_intercept": False, "batch_size": 1, "learning_rate": Rise(), "backend": backend}
+    run = kd.solve([[1.0]], [1.0], order=np.zeros((2, 3), np.int64), epochs=2, **options)
+    assert run.history["loss"] == pytest.approx(np.array([(1 + 121 + 121**2) / 3, 121**3]) / 2, rel=1e-9)
 
 
 def test_a_true_answer_of_a_callback_stops(backend):

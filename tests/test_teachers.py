@@ -196,6 +196,10 @@ def test_a_teacher_of_another_loss_is_refused():
         coefficients(squared, kd.KD(), kd.Teacher.probabilities(np.full((21, 1), 0.5)))
     with pytest.raises(ValueError, match="teacher has 3 classes; loss='logistic' needs exactly 0 and 1"):
         coefficients(binary, kd.KD(), kd.Teacher.estimator(Predictor(None, range(3))))
+    unfitted = Predictor(None, None)
+    del unfitted.classes_
+    with pytest.raises(ValueError, match="the teacher Predictor has no classes_; fit it first"):
+        coefficients(binary, kd.KD(), kd.Teacher.estimator(unfitted))
     with pytest.raises(ValueError, match=r"teacher has 2 output\(s\) but y has 1"):
         coefficients(squared, kd.KD(), kd.Teacher.weights(np.zeros((2, 3))))
 
