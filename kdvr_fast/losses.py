@@ -43,19 +43,20 @@ def _sigmoid(z: Array) -> Array:
 
 
 def _softmax(z: Array) -> Array:
-    e = np.exp(z - z.max(axis=1, keepdims=True))
-    return e / e.sum(axis=1, keepdims=True)
+    e: Array = np.exp(z - z.max(axis=1, keepdims=True))
+    e /= e.sum(axis=1, keepdims=True)
+    return e
 
 
 def _log_sum_exp(z: Array) -> Array:
-    top = z.max(axis=1)
-    return top + np.log(np.exp(z - top[:, None]).sum(axis=1))
+    top: Array = z.max(axis=1)
+    top = top + np.log(np.exp(z - top[:, None]).sum(axis=1))
+    return top
 
 
 def _softmax_value(y: Array, z: Array) -> Array:
-    if y.ndim == 1:
-        return _log_sum_exp(z) - z[np.arange(len(z)), y]
-    return _log_sum_exp(z) - (y * z).sum(axis=1)
+    y_dot_z: Array = z[np.arange(len(z)), y] if y.ndim == 1 else (y * z).sum(axis=1)
+    return _log_sum_exp(z) - y_dot_z
 
 
 def _softmax_residual(y: Array, z: Array) -> Array:

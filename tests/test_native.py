@@ -67,7 +67,7 @@ def test_links_are_accurate_to_a_few_ulp(dtype):
     got = np.array([logistic.evaluate(v.reshape(1, 1), np.zeros(1), ControlVariate()).grad[0, 0] for v in z])
     wide = z.astype(np.longdouble)
     exact = np.where(z >= 0, 1 / (1 + np.exp(-wide)), np.exp(wide) / (1 + np.exp(wide))).astype(np.float64)
-    assert units_in_last_place(got, exact, dtype) <= 3  # exp 1.5, sum and quotient half a unit each, and the rounding of `exact`
+    assert units_in_last_place(got, exact, dtype) <= 3  # exp 1.5, sum and quotient half each, and `exact`'s own
 
     softmax = NativeSession(Problem(one, np.zeros((1, 2), dtype), "softmax", 2, fit_intercept=False))
     point = np.stack([z, np.zeros_like(z)], axis=1)[z <= 0]

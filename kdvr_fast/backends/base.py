@@ -152,7 +152,7 @@ class Session(Protocol):
         """
 
     def anchor_table(self, values: FloatArray, *, mean: bool) -> Pass | None:
-        """Put the anchor at stored rows: (n, k) residuals, not yet times s_i, or tempered outputs. mean: m = mean s_i c_i (x) a_i."""
+        """Put the anchor at stored rows (n, k): residuals, before s_i, or tempered outputs. mean: m = mean s_i c_i (x) a_i."""
 
     def set_mean(self, mean: FloatArray, mean_intercept: FloatArray) -> None:
         """Set the constant part m (k, d) and (k,) directly."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ..losses import LOSSES
 from .base import LARGEST, ControlVariate, FloatArray, Pass, Problem, Session, Step, Sums, Walk
 
+Neighbour = tuple[FloatArray, FloatArray, FloatArray]  # a, r and c of one row, (1, d), (1, k), (1, k)
 _PASS_ROWS = 1024  # rows per block of a full pass: keeps (rows, k) temporaries small
 
 
@@ -87,7 +88,7 @@ class ReferenceSession:
         loss_limit: float = LARGEST,
     ) -> Walk:
         sums, passes = Sums(), list[Pass]()
-        previous: tuple[FloatArray, FloatArray, FloatArray] | None = None
+        previous: Neighbour | None = None
         starts = range(0, len(order), step.batch_size)
         rates = np.broadcast_to(learning_rates, (len(starts),))
         for t, start in enumerate(starts):
@@ -179,9 +180,7 @@ class ReferenceSession:
             tt=float(((c * c).sum(1) * sq).sum()),
         )
 
-    def _add_pairs(
-        self, sums: Sums, previous: tuple[FloatArray, FloatArray, FloatArray] | None, A: FloatArray, r: FloatArray, c: FloatArray
-    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+    def _add_pairs(self, sums: Sums, previous: Neighbour | None, A: FloatArray, r: FloatArray, c: FloatArray) -> Neighbour:
         """Add the products of neighbours, the last row of the previous batch included; returns this batch's last row."""
         A, r, c = (v.astype(np.float64) for v in (A, r, c))
         if previous is not None:
