@@ -12,7 +12,6 @@ Source: arXiv:2305.17581, section 4 (variance, rho, signal-to-noise).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,9 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import _validation as check
 from .backends import get_backend
 from .backends.base import ControlVariate, FloatArray, Pass, Problem, Session
-
-if TYPE_CHECKING:
-    from .teachers import Teacher
+from .teachers import Teacher
 
 SAMPLINGS = ("replacement", "shuffle")
 
@@ -201,10 +198,10 @@ def gradient_stats(
     check.non_negative(alpha, "alpha")
     check.non_negative(teacher_alpha, "teacher_alpha")
     check.choice(sampling, SAMPLINGS, "sampling")
-    if teacher_alpha and (teacher is None or not teacher.linear):
-        raise ValueError("teacher_alpha needs a linear teacher: Teacher.weights(W, b)")
     free = intercept is not None if fit_intercept is None else check.flag(fit_intercept, "fit_intercept")
     problem = _problem(X, y, loss, (coef, teacher), sample_weight, free)
+    if teacher_alpha and (teacher is None or not teacher.linear):
+        raise ValueError("teacher_alpha needs a linear teacher: Teacher.weights(W, b)")
     b = check.batch_size(batch_size, len(problem.X))
     point = _point(problem, coef, intercept)
     session = _open(problem, backend, n_threads)
@@ -289,6 +286,8 @@ def _problem(
     coef, teacher = outputs
     known = [("coef", len(_matrix(coef)))]
     if teacher is not None:
+        if not isinstance(teacher, Teacher):
+            raise TypeError(f"teacher must be a Teacher, such as Teacher.weights(W, b), got {type(teacher).__name__}")
         teacher.check(n, d)
         k = teacher.n_outputs(loss)
         known += [("teacher", k)] if k is not None else []

@@ -349,6 +349,37 @@ def test_errors(change, message):
         gradient_stats(problem.X, problem.y, **options)
 
 
+def test_a_teacher_must_be_a_teacher():
+    problem = make_problem("softmax")
+    with pytest.raises(TypeError, match=r"teacher must be a Teacher, such as .* got ndarray"):
+        gradient_stats(problem.X, problem.y, np.zeros((4, 7)), loss="softmax", teacher=np.zeros((4, 7)), backend="reference")
+
+
+@pytest.mark.parametrize("loss", LOSS_NAMES)
+def test_float32_memory_map(backend, loss, tmp_path):
+    """Single precision rows on disk: every figure within single precision's rounding of the one in double precision."""
+    problem = make_problem(loss, n=300, dtype=np.float32, weighted=True)
+    np.save(tmp_path / "X.npy", problem.X)
+    X = np.load(tmp_path / "X.npy", mmap_mode="r")
+    (W, b), (teacher, _, _) = make_point(problem), make_teacher(problem, "weights")
+    options = {
+        "intercept": b,
+        "loss": loss,
+        "teacher": teacher,
+        "sample_weight": problem.weights,
+        "backend": backend,
+        "alpha": 0.1,
+    }
+    single = gradient_stats(X, problem.y, W, **options)
+    double = gradient_stats(X.astype(np.float64), problem.y, W, **options)
+    for f in fields(double):
+        got, exact = getattr(single, f.name), getattr(double, f.name)
+        if not isinstance(exact, str | int):
+            assert got.dtype == np.float64 if isinstance(exact, np.ndarray) else isinstance(got, float)
+            scale = max(1.0, double.mean_sq_norm, double.teacher_mean_sq_norm)
+            np.testing.assert_allclose(got, exact, rtol=0, atol=64 * np.finfo(np.float32).eps * scale, err_msg=f.name)
+
+
 def test_nan_in_a_row_is_named():
     problem = make_problem("softmax")
     X = problem.X.copy()
