@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 
 import numpy as np
@@ -76,11 +76,15 @@ class Job:
 
 @dataclass(frozen=True)
 class _Finished:
-    """State at the end of an epoch, replaced as a whole so that an interrupt never finds half of it."""
+    """State at the end of an epoch, replaced as a whole so that an interrupt never finds half of it.
+
+    The lists are shared by all epochs; an interrupted epoch may leave more in them than the first `epochs` entries.
+    """
 
     weights: Weights
-    rows: tuple[dict[str, float], ...] = ()
-    stats: tuple[GradientStats, ...] = ()
+    epochs: int = 0
+    rows: list[dict[str, float]] = field(default_factory=list)
+    stats: list[GradientStats] = field(default_factory=list)
 
 
 def train(job: Job, backend: Backend, n_threads: int | None = None) -> Result:
@@ -96,8 +100,9 @@ def train(job: Job, backend: Backend, n_threads: int | None = None) -> Result:
                 break
     except KeyboardInterrupt:
         status = Status.INTERRUPTED
-        done = len(run.finished.rows)
-        warnings.warn(f"interrupted after {done} of {job.epochs} epochs: {status.remedy}", RuntimeWarning, stacklevel=3)
+        warnings.warn(
+            f"interrupted after {run.finished.epochs} of {job.epochs} epochs: {status.remedy}", RuntimeWarning, stacklevel=3
+        )
     except DivergenceError as error:
         error.result = run.result(Status.DIVERGED)
         raise
@@ -216,19 +221,20 @@ class _Run:
         job, done = self.job, self.finished
         sampling = job.sampling if job.order is None else "replacement"
         factor = batch_factor(job.n, job.step.batch_size, sampling)
+        if sampling == "shuffle":  # neighbours of a permutation differ: their products average to |mean|^2 - variance / (n - 1)
+            factor *= 1 - 1 / job.n
         values = batch_moments(walk.sums, variate.lam, factor, variate.source != "none")
         if self.anchor is not None:
             values |= compare(weights, self.anchor)
         if "accuracy" in job.track:
             values["accuracy"] = accuracy(job.problem, weights)
-        stats = done.stats
         if not job.track.isdisjoint(("objective", "statistics")):
             exact = "statistics" in job.track
             read = self.session.evaluate(*weights, variate if exact else ControlVariate())
             if "objective" in job.track:
                 values |= objective(read, weights[0], job.step)
             if exact:
-                stats = (*stats, self._statistics(read, weights[0], sampling))
+                done.stats.append(self._statistics(read, weights[0], sampling))
         row = make_row(
             epoch=epoch + 1,
             loss=walk.sums.loss / walk.sums.rows,
@@ -238,7 +244,8 @@ class _Run:
             learning_rate=rate,
             **values,
         )
-        self.finished = _Finished(weights, (*done.rows, row), stats)
+        done.rows.append(row)
+        self.finished = replace(done, weights=weights, epochs=epoch + 1)
 
     def _statistics(self, read: Pass, W: FloatArray, sampling: str) -> GradientStats:
         job = self.job
@@ -258,7 +265,9 @@ class _Run:
         for callback in self.job.callbacks:
             coef, intercept = (w.copy() for w in done.weights)
             try:
-                stop |= bool(callback(Progress(len(done.rows), self.job.epochs, dict(done.rows[-1]), coef, intercept)))
+                stop |= bool(
+                    callback(Progress(done.epochs, self.job.epochs, dict(done.rows[done.epochs - 1]), coef, intercept))
+                )
             except Exception as error:
                 with suppress(AttributeError):  # an exception with slots cannot carry it
                     error.result = self.result(Status.STOPPED)  # type: ignore[attr-defined]
@@ -268,16 +277,17 @@ class _Run:
     def result(self, status: Status) -> Result:
         """The finished epochs as a Result."""
         done, job = self.finished, self.job
+        stats = done.stats[: done.epochs]
         return Result(
             coef=done.weights[0],
             intercept=done.weights[1],
-            history=History(done.rows, done.stats),
+            history=History(done.rows[: done.epochs], stats),
             status=status,
             backend=self.backend.name,
             method=job.method,
             loss=job.problem.loss,
-            epochs=len(done.rows),
-            stats=done.stats[-1] if done.stats else None,
+            epochs=done.epochs,
+            stats=stats[-1] if stats else None,
             random_state=job.seed,
         )
 

@@ -176,6 +176,11 @@ def real_array(values: ArrayLike, name: str) -> NDArray[Any]:
     return A
 
 
+def matrix(values: ArrayLike, name: str) -> NDArray[Any]:
+    """A real array of weights, (k, d); (d,) is one output."""
+    return np.atleast_2d(real_array(values, name))
+
+
 def shape(values: NDArray[Any], expected: tuple[int, ...], name: str, meaning: str) -> None:
     """Raise unless the array has the shape; `meaning` explains it, as in "(outputs, features)"."""
     if values.shape != expected:

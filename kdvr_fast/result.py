@@ -45,7 +45,7 @@ _ENDINGS = {
     "stopped": ("a callback ended the run", ""),
     "interrupted": (
         "an interrupt (Ctrl-C) ended the run; the weights are those of the last finished epoch",
-        "to go on, pass them as coef_init and intercept_init",
+        "to go on, pass the result's weights as coef_init and intercept_init",
     ),
     "diverged": (
         "the loss exploded or became non-finite; the weights are those of the last good epoch",

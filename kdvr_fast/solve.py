@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from . import _validation as check
 from ._measuring import Weights
+from ._problem import make_problem
 from ._training import Callback, Job, train
 from .backends import get_backend
 from .backends.base import FloatArray, Problem, Step
@@ -124,10 +125,18 @@ def solve(
     if n_threads is not None:
         check.count(n_threads, "n_threads", low=1)
     scan = check.flag(check_input, "check_input")
+    problem = make_problem(
+        X,
+        y,
+        loss,
+        coef=("coef_init", coef_init),
+        teacher=teacher,
+        sample_weight=sample_weight,
+        fit_intercept=fit_intercept,
+        scan=scan,
+    )
     plan = _plan(method, teacher, loss)
-    rows = check.features(X, scan=scan)
-    problem = _problem(rows, y, loss, teacher, coef_init, sample_weight, fit_intercept)
-    n, (k, d) = len(rows), (problem.n_outputs, rows.shape[1])
+    (n, d), k, dtype = problem.X.shape, problem.n_outputs, problem.X.dtype
     epochs = check.count(epochs, "epochs", low=1)
     check.choice(sampling, SAMPLINGS, "sampling")
     alpha, l1_ratio = check.non_negative(alpha, "alpha"), check.number(l1_ratio, "l1_ratio", low=0.0, high=1.0)
@@ -140,8 +149,8 @@ def solve(
         statistics=check.flag(statistics, "statistics"),
     )
     initial = (
-        check.initial(coef_init, (k, d), rows.dtype, "coef_init", "(outputs, features)"),
-        check.initial(intercept_init, (k,), rows.dtype, "intercept_init", "(outputs,)"),
+        check.initial(coef_init, (k, d), dtype, "coef_init", "(outputs, features)"),
+        check.initial(intercept_init, (k,), dtype, "intercept_init", "(outputs,)"),
     )
     if not fit_intercept and initial[1].any():
         raise ValueError("intercept_init is given but fit_intercept=False; leave one of them out")
@@ -174,10 +183,7 @@ def _plan(method: Method, teacher: Teacher | None, loss: str) -> Plan:
     names = ", ".join(m.__name__ for m in METHODS)
     if not isinstance(method, METHODS):
         raise TypeError(f"method must be an instance of one of {names}, such as SGD(), got {method!r}")
-    check.loss(loss)
     plan, name = method.plan(), type(method).__name__
-    if teacher is not None and not isinstance(teacher, Teacher):
-        raise TypeError(f"teacher must be a Teacher, such as Teacher.weights(W, b), got {type(teacher).__name__}")
     if teacher is None and plan.teacher == "required":
         kinds = "Teacher.weights(W, b), .logits(Z), .probabilities(P) or .estimator(fitted)"
         raise ValueError(f"{name} needs a teacher: pass teacher={kinds}")
@@ -188,35 +194,6 @@ def _plan(method: Method, teacher: Teacher | None, loss: str) -> Plan:
     if plan.teacher_alpha and teacher is not None and not teacher.linear:
         raise ValueError(f"teacher_alpha is the L2 term of a linear teacher; a teacher of {teacher.kind} has no weights")
     return plan
-
-
-def _problem(
-    X: FloatArray,
-    y: ArrayLike,
-    loss: str,
-    teacher: Teacher | None,
-    coef_init: ArrayLike | None,
-    sample_weight: ArrayLike | None,
-    fit_intercept: bool,
-) -> Problem:
-    """Data and targets together; the number of outputs from whatever knows it."""
-    n, d = X.shape
-    checked = check.targets(y, loss, n)
-    known = [] if coef_init is None else [("coef_init", check.real_array(coef_init, "coef_init"))]
-    outputs = [(name, len(W)) for name, W in known if W.ndim == 2]
-    if teacher is not None:
-        teacher.check(n, d)
-        k = teacher.n_outputs(loss)
-        outputs += [] if k is None else [("teacher", k)]
-    k = check.n_outputs(checked, loss, outputs)
-    return Problem(
-        X=X,
-        y=check.problem_targets(checked, k, X.dtype),
-        loss=loss,
-        n_outputs=k,
-        weights=check.sample_weight(sample_weight, n, X.dtype),
-        fit_intercept=check.flag(fit_intercept, "fit_intercept"),
-    )
 
 
 def _teacher(teacher: Teacher | None, plan: Plan, problem: Problem, scan: bool) -> tuple[Weights | None, FloatArray | None]:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _validation as check
+from ._problem import make_problem
 from .backends import get_backend
 from .backends.base import ControlVariate, FloatArray, Pass, Problem, Session
 from .teachers import Teacher
@@ -199,7 +200,9 @@ def gradient_stats(
     check.non_negative(teacher_alpha, "teacher_alpha")
     check.choice(sampling, SAMPLINGS, "sampling")
     free = intercept is not None if fit_intercept is None else check.flag(fit_intercept, "fit_intercept")
-    problem = _problem(X, y, loss, (coef, teacher), sample_weight, free)
+    problem = make_problem(
+        X, y, loss, coef=("coef", coef), teacher=teacher, sample_weight=sample_weight, fit_intercept=free, scan=False
+    )
     if teacher_alpha and (teacher is None or not teacher.linear):
         raise ValueError("teacher_alpha needs a linear teacher: Teacher.weights(W, b)")
     b = check.batch_size(batch_size, len(problem.X))
@@ -259,7 +262,9 @@ def gradient_similarity(
     if loss == "squared" and temperature != 1:
         raise ValueError("the squared loss has no temperature: pass temperature=1")
     free = intercept is not None if fit_intercept is None else check.flag(fit_intercept, "fit_intercept")
-    problem = _problem(X, y, loss, (coef, teacher), sample_weight, free)
+    problem = make_problem(
+        X, y, loss, coef=("coef", coef), teacher=teacher, sample_weight=sample_weight, fit_intercept=free, scan=False
+    )
     point = _point(problem, coef, intercept)
     session = _open(problem, backend, n_threads)
     standard, shift = (
@@ -270,39 +275,9 @@ def gradient_similarity(
     return _ratio(_dot(standard, shift), float(np.linalg.norm(standard) * np.linalg.norm(shift)))
 
 
-def _problem(
-    X: ArrayLike,
-    y: ArrayLike,
-    loss: str,
-    outputs: tuple[ArrayLike, Teacher | None],
-    sample_weight: ArrayLike | None,
-    fit_intercept: bool,
-) -> Problem:
-    """The validated problem; the number of outputs comes from y, the weights and the teacher, which must agree."""
-    check.loss(loss)
-    rows = check.features(X, scan=False)
-    n, d = rows.shape
-    targets = check.targets(y, loss, n)
-    coef, teacher = outputs
-    known = [("coef", len(_matrix(coef)))]
-    if teacher is not None:
-        if not isinstance(teacher, Teacher):
-            raise TypeError(f"teacher must be a Teacher, such as Teacher.weights(W, b), got {type(teacher).__name__}")
-        teacher.check(n, d)
-        k = teacher.n_outputs(loss)
-        known += [("teacher", k)] if k is not None else []
-    k = check.n_outputs(targets, loss, known)
-    weights = check.sample_weight(sample_weight, n, rows.dtype)
-    return Problem(rows, check.problem_targets(targets, k, rows.dtype), loss, k, weights, fit_intercept)
-
-
-def _matrix(coef: ArrayLike) -> NDArray[np.generic]:
-    return np.atleast_2d(check.real_array(coef, "coef"))
-
-
 def _point(problem: Problem, coef: ArrayLike, intercept: ArrayLike | None) -> tuple[FloatArray, FloatArray]:
     k, d, dtype = problem.n_outputs, problem.X.shape[1], problem.X.dtype
-    W = check.initial(_matrix(coef), (k, d), dtype, "coef", "(outputs, features)")
+    W = check.initial(check.matrix(coef, "coef"), (k, d), dtype, "coef", "(outputs, features)")
     return W, check.initial(intercept, (k,), dtype, "intercept", "one number an output")
 
 

@@ -215,3 +215,18 @@ def test_a_plot_shows_the_columns():
     assert (ax.get_xlabel(), ax.get_ylabel(), ax.lines[0].get_label()) == ("grad_evals", "loss", "run")
     with pytest.raises(ValueError, match="y='los' is unknown; choose one of 'epoch'"):
         history.plot(y="los")
+
+
+@pytest.mark.parametrize("sampling", ["shuffle", "replacement"])
+def test_the_running_variance_is_unbiased_however_rows_are_drawn(sampling):
+    """With weights that stand still its mean over epochs is the exact one; on 6 rows the samplings differ by a fifth."""
+    rng = np.random.default_rng(3)
+    X, y, W = rng.standard_normal((6, 3)), rng.standard_normal(6), rng.standard_normal((1, 3))
+    teacher = kd.Teacher.weights(rng.standard_normal((1, 3)))
+    run = kd.solve(
+        X, y, loss="squared", method=kd.KD(lam=0.5), teacher=teacher, coef_init=W, fit_intercept=False, learning_rate=1e-15,
+        batch_size=2, epochs=4000, sampling=sampling, random_state=0,
+    )  # fmt: skip
+    exact = kd.gradient_stats(X, y, W, loss="squared", teacher=teacher, batch_size=2, sampling=sampling)
+    assert run.history["sgd_variance"].mean() == pytest.approx(exact.variance, rel=0.05)
+    assert run.history["variance"].mean() == pytest.approx(exact.variance_at(0.5), rel=0.05)

@@ -1,0 +1,47 @@
+"""From the user's arrays to a validated `Problem`: the one way in for `solve` and `gradient_stats`."""
+
+from __future__ import annotations
+
+from numpy.typing import ArrayLike
+
+from . import _validation as check
+from .backends.base import Problem
+from .teachers import Teacher
+
+
+def make_problem(
+    X: ArrayLike,
+    y: ArrayLike,
+    loss: str,
+    *,
+    coef: tuple[str, ArrayLike | None],
+    teacher: Teacher | None,
+    sample_weight: ArrayLike | None,
+    fit_intercept: bool,
+    scan: bool,
+) -> Problem:
+    """Data and targets, checked together. k comes from y, the weights and the teacher, which must agree.
+
+    coef: name and value of the argument that holds weights (k, d), for the messages. scan: search X for NaN and infinities.
+    """
+    check.loss(loss)
+    if teacher is not None and not isinstance(teacher, Teacher):
+        raise TypeError(f"teacher must be a Teacher, such as Teacher.weights(W, b), got {type(teacher).__name__}")
+    rows = check.features(X, scan=scan)
+    n, d = rows.shape
+    targets = check.targets(y, loss, n)
+    name, W = coef
+    outputs = [] if W is None else [(name, len(check.matrix(W, name)))]
+    if teacher is not None:
+        teacher.check(n, d)
+        k = teacher.n_outputs(loss)
+        outputs += [] if k is None else [("teacher", k)]
+    k = check.n_outputs(targets, loss, outputs)
+    return Problem(
+        X=rows,
+        y=check.problem_targets(targets, k, rows.dtype),
+        loss=loss,
+        n_outputs=k,
+        weights=check.sample_weight(sample_weight, n, rows.dtype),
+        fit_intercept=check.flag(fit_intercept, "fit_intercept"),
+    )
