@@ -71,7 +71,7 @@ def test_mnist_files_plain_and_compressed(tmp_path: Path) -> None:
     for dtype in (np.float32, np.float64):
         split = load_mnist(tmp_path, dtype)
         assert split.X.dtype == dtype and split.X.flags.c_contiguous and split.y.dtype == np.int64
-        np.testing.assert_array_equal(split.X, images.reshape(6, 20).astype(dtype) / dtype(255))
+        np.testing.assert_array_equal(split.X, images.reshape(6, 20).astype(dtype) / np.asarray(255, dtype))
         assert split.X_test.shape == (2, 20) and split.y_test.shape == (2,)
 
 

@@ -54,7 +54,7 @@ def torch_epoch(
         z = student(a)
         loss = (1 - LAM) * F.cross_entropy(z, target) + LAM * F.kl_div(F.log_softmax(z, dim=1), soft, reduction="batchmean")
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
 

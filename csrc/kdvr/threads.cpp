@@ -1,6 +1,6 @@
 #include "threads.hpp"
 
-#include <algorithm>           // min
+#include <algorithm>  // min
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
@@ -43,7 +43,9 @@ class Pool {
         const std::uint64_t job = ((job_.load(std::memory_order_relaxed) >> kHelperBits) + 1) << kHelperBits;
         job_.store(job | static_cast<std::uint64_t>(helpers));
         if (sleeping_.load() > 0) {
-            { const std::lock_guard<std::mutex> lock(sleep_); }
+            {
+                const std::lock_guard<std::mutex> lock(sleep_);
+            }
             wake_.notify_all();
         }
         work();

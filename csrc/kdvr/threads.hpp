@@ -1,9 +1,10 @@
-// Purpose: a small pool of threads of our own. run() gives tasks 0 .. n-1 to the calling thread and its helpers; which thread takes
-// which task is left open, so a task must write only what is its own and the result has the same bits at any thread count.
+// Purpose: a small pool of threads of our own. run() gives tasks 0 .. n-1 to the calling thread and its helpers; which thread
+// takes which task is left open, so a task must write only what is its own and the result has the same bits at any thread
+// count.
 //
-// Why not OpenMP: it hangs after fork and clashes between wheels. Here a forked child starts with a new, empty pool, and a second
-// caller at the same time (or a task that calls run again) simply does its tasks itself.
-// Helpers spin for a short while between jobs, since two jobs of one step are microseconds apart, and then sleep.
+// Why not OpenMP: it hangs after fork and clashes between wheels. Here a forked child starts with a new, empty pool, and a
+// second caller at the same time (or a task that calls run again) simply does its tasks itself. Helpers spin for a short while
+// between jobs, since two jobs of one step are microseconds apart, and then sleep.
 #pragma once
 
 #include "views.hpp"
