@@ -85,8 +85,9 @@ class Step:
 
 @dataclass
 class Sums:
-    """Sums over the rows visited, in float64 (an engine may sum up to 128 rows in X's dtype first). r, c as above; norms include the intercept's 1 where there is one.
+    """Sums over the rows visited, in float64 (an engine may sum up to 128 rows in X's dtype first).
 
+    r, c as above; norms include the intercept's 1 where there is one.
     rows: rows visited. loss: sum s_i loss_i. xx: sum |r_i|^2 |a_i|^2. xt: sum <r_i, c_i> |a_i|^2. tt: sum |c_i|^2 |a_i|^2.
     pairs: consecutive pairs (i, j) of the walk; pair_xx: sum <r_i, r_j> <a_i, a_j>; pair_xt: sum of the symmetrised
     <r_i, c_j> <a_i, a_j>; pair_tt: sum <c_i, c_j> <a_i, a_j>. Neighbours are (nearly) independent draws, so pair_xx / pairs
