@@ -66,13 +66,16 @@ ControlVariate control_variate(double lam, const std::string& source, bool use_m
 template <class T>
 class Bound {
   public:
-    Bound(py::array X, py::array y, const std::string& loss, Index k, std::optional<py::array> weights, bool fit_intercept)
+    Bound(py::array X, py::array y, const std::string& loss, Index k, std::optional<py::array> weights, bool fit_intercept,
+          int n_threads)
         : X_(std::move(X)), y_(std::move(y)), weights_(std::move(weights)) {
         Problem<T> p;
         p.X = dense_rows<T>(X_, "X");
         p.loss = loss_kind(loss);
         p.k = k;
         p.fit_intercept = fit_intercept;
+        require(n_threads > 0 && n_threads <= kMaxThreads, "n_threads: out of range");
+        p.threads = n_threads;
         require(p.X.n > 0 && p.X.d > 0 && k > 0, "X: at least one row, feature and output expected");
         if (y_.ndim() == 1) {
             require(p.loss == LossKind::softmax, "y: labels go with softmax only");
@@ -167,8 +170,9 @@ template <class T>
 void bind_session(py::module_& m, const char* name, const char* doc) {
     using B = Bound<T>;
     py::class_<B>(m, name, doc)
-        .def(py::init<py::array, py::array, const std::string&, Index, std::optional<py::array>, bool>(), py::arg("X"),
-             py::arg("y"), py::arg("loss"), py::arg("n_outputs"), py::arg("weights"), py::arg("fit_intercept"))
+        .def(py::init<py::array, py::array, const std::string&, Index, std::optional<py::array>, bool, int>(), py::arg("X"),
+             py::arg("y"), py::arg("loss"), py::arg("n_outputs"), py::arg("weights"), py::arg("fit_intercept"),
+             py::arg("n_threads"))
         .def("set_weights", &B::set_weights, py::arg("coef"), py::arg("intercept"))
         .def("set_mean", &B::set_mean, py::arg("mean"), py::arg("mean_intercept"))
         .def("weights", &B::weights)

@@ -61,6 +61,7 @@ def _root(
 
 def system_info() -> dict[str, Any]:
     """What `kdvr info` prints, as plain data: a backend is null when it can run and otherwise the reason why it cannot."""
+    from ._threads import usable_threads
     from .backends import backend_status
 
     backends = backend_status()
@@ -74,7 +75,7 @@ def system_info() -> dict[str, Any]:
         "backends": backends,
         "isa": isa,
         "isa_available": isa_available,
-        "threads": 1,
+        "threads": usable_threads(),
         "python": platform.python_version(),
         "numpy": installed_version("numpy"),
         "scipy": installed_version("scipy"),
@@ -104,7 +105,7 @@ def info(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = 
     table.add_row(
         "instruction set", f"{facts['isa']} (this machine runs {available})" if facts["isa"] else "none: no native backend"
     )
-    table.add_row("threads", f"{facts['threads']} (serial)")
+    table.add_row("threads", str(facts["threads"]))
     for name in ("python", "numpy", "scipy", "platform"):
         table.add_row(name, facts[name])
     Console().print(table)

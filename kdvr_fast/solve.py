@@ -95,7 +95,8 @@ def solve(
         cache_anchor: store the (n, k) residuals of an anchor that has weights, or compute them on the fly. None stores them if
             a pass is made anyway or the anchor lasts more than 2 epochs.
         backend: "auto", or a name in `kdvr_fast.backend_status()`.
-        n_threads: at most so many threads; the result has the same bits for any value.
+        n_threads: at most so many threads; None: OMP_NUM_THREADS, or all processors the process may use. The result has the
+            same bits for any value.
         check_input: False skips the search for NaN and infinities in X and the check of stored teacher outputs.
 
     Returns:

@@ -175,7 +175,9 @@ def test_rows_are_read_in_place():
     ],
 )
 def test_wrong_calls_from_inside_the_package_are_refused(change, message):
-    call = dict(X=np.zeros((4, 3)), y=np.zeros((4, 1)), loss="squared", n_outputs=1, weights=None, fit_intercept=True)
+    call = dict(
+        X=np.zeros((4, 3)), y=np.zeros((4, 1)), loss="squared", n_outputs=1, weights=None, fit_intercept=True, n_threads=1
+    )
     with pytest.raises(ValueError, match=message):
         _core.SessionFloat64(**{**call, **change})
 

@@ -250,7 +250,7 @@ def test_an_interrupt_in_a_callback_gives_the_last_finished_epoch(backend):
         if progress.epoch == 2:
             raise KeyboardInterrupt
 
-    with pytest.warns(RuntimeWarning, match="interrupted after 2 of 5 epochs: to go on, pass the result.s weights as coef_init"):
+    with pytest.warns(RuntimeWarning, match="interrupted after 2 of 5 epochs: to go on, pass the result.s weights"):
         run = train(epochs=5, callbacks=[interrupt], backend=backend)
     assert run.status is kd.Status.INTERRUPTED and np.array_equal(run.coef, train(epochs=2, backend=backend).coef)
 

@@ -1,5 +1,7 @@
-// Purpose: the rows of one kernel call, gathered, with the scratch that their logits and residuals live in.
+// Purpose: rows gathered for one sweep, with the scratch that their logits and residuals live in, shared out among threads.
 // A block is at most max_rows() rows, few enough that a second sweep (the gradient) finds them in the second-level cache.
+// Logits and residuals go in chunks of rows, gradients in ranges of columns. How a block is cut depends on its size alone, and
+// sums of chunks are added in their order, so the result has the same bits at any number of threads.
 #pragma once
 
 #include <algorithm>  // clamp, copy_n, max
@@ -8,6 +10,7 @@
 #include "buffer.hpp"
 #include "control_variate.hpp"
 #include "kernels.hpp"
+#include "threads.hpp"
 
 namespace kdvr {
 
@@ -20,6 +23,7 @@ struct Problem {
     LossKind loss = LossKind::squared;
     Index k = 1;
     bool fit_intercept = true;
+    int threads = 1;
 
     Index kp() const { return padded<T>(k); }
     Index ld() const { return padded<T>(X.d); }
@@ -41,16 +45,18 @@ template <class T>
 class Block {
   public:
     // keep: rows whose residuals must outlive their block (SAGA updates the table when the batch is done).
-    Block(const Problem<T>& p, Index keep) : p_(p), kp_(p.kp()), max_rows_(rows_in_cache(p)), kept_(std::max(keep, max_rows_)) {
+    Block(const Problem<T>& p, Index keep) : p_(p), kp_(p.kp()), max_rows_(rows_in_cache(p)) {
         const auto m = static_cast<std::size_t>(max_rows_);
+        const Index kept = std::max(keep, max_rows_);
         a_.resize(m), coming_.resize(m), label_.resize(m), target_.resize(m), table_.resize(m);
         z_ = Buffer<T>(max_rows_ * 2 * kp_);
         q_ = Buffer<T>(max_rows_ * (p.k + kp_));
-        r_ = Buffer<T>((kept_ + 2) * kp_);  // slot 0: the row before; one slot of scratch at the end
-        c_ = Buffer<T>((kept_ + 2) * kp_);
-        weight_ = Buffer<T>(kept_ + 1);
+        r_ = Buffer<T>((kept + 1) * kp_);  // slot 0: the row before
+        c_ = Buffer<T>((kept + 1) * kp_);
+        weight_ = Buffer<T>(kept + 1);
         norm_ = Buffer<T>(max_rows_);
         pair_ = Buffer<T>(max_rows_);
+        columns_ = Buffer<double>(kMaxChunks * 2 * p.k);
         // Squared: 0 - 0 = 0. Logistic and softmax: exp(-1e30) = 0. Set once; kernels write only the k real logits of a row.
         const T padding = p.loss == LossKind::squared ? T(0) : T(-1e30);
         for (Index i = 0; i < z_.size(); ++i) z_[i] = padding;
@@ -96,57 +102,118 @@ class Block {
         }
     }
 
-    // Asks the cache for rows that come next.
-    void prefetch(const Kernels<T>& kernel, const std::int64_t* rows, Index count) {
-        for (Index i = 0; i < count; ++i) coming_[static_cast<std::size_t>(i)] = p_.X.row(rows[i]);
-        kernel.prefetch({coming_.data(), count, p_.X.d});
+    // What a sweep over the block's rows gives: q = s (r - lam c), or [s r, s c] when stacked, in rows of ldq.
+    struct Sweep {
+        const ControlVariate& variate;
+        bool statistics, stacked;
+        Index ldq;
+        Index outputs;               // columns of q that are used
+        const std::int64_t* coming;  // rows that the next block will gather, to be asked for ahead of time
+        Index n_coming;
+    };
+
+    // Logits, residuals, sums and the column sums of q (the intercept's gradient) of the gathered rows at `w`.
+    void run(const Kernels<T>& kernel, Weights<T>& w, const Sweep& sweep, Sums& sums, double* column_sums) {
+        for (Index i = 0; i < sweep.n_coming; ++i) coming_[static_cast<std::size_t>(i)] = p_.X.row(sweep.coming[i]);
+        const Index outputs = sweep.variate.source == AnchorKind::weights ? 2 * p_.k : p_.k, n = chunks();
+        kdvr::run(n, useful_threads(count_ * outputs * p_.X.d), [&](Index c) { run_chunk(kernel, w, sweep, c, n); });
+        for (Index c = 0; c < n; ++c) {
+            sums.add(part_[c]);
+            if (c > 0 && sweep.statistics) add_pair(chunk_start(c, n), sweep.variate.source != AnchorKind::none, sums);
+            for (Index o = 0; o < sweep.outputs; ++o) column_sums[o] += columns_[c * 2 * p_.k + o];
+        }
     }
 
-    // Logits, residuals and sums of the gathered rows at `w`. q() then holds s (r - lam c), or [s r, s c] when stacked.
-    void run(const Kernels<T>& kernel, Weights<T>& w, const ControlVariate& v, bool statistics, bool stacked, Index ldq,
-             Sums& sums) {
-        const Index outputs = v.source == AnchorKind::weights ? 2 * p_.k : p_.k;
-        kernel.logits(rows(), w.w.data(), w.ld, p_.k, outputs, z_.data(), kp_);
-        if (statistics) {
-            kernel.row_products(rows(), before_, p_.fit_intercept ? T(1) : T(0), norm_.data(), pair_.data());
-            sums.pairs += static_cast<double>(before_ ? count_ : count_ - 1);
-        }
-        sums.rows += static_cast<double>(count_);
-        ResidualJob<T> job{};
-        job.loss = p_.loss, job.anchor = v.source, job.stacked = stacked;
-        job.rows = count_, job.k = p_.k, job.kp = kp_;
-        job.lam = static_cast<T>(v.lam), job.temperature = static_cast<T>(v.temperature);
-        job.z = z_.data(), job.intercept = w.b.data(), job.anchor_intercept = w.anchor_b();
-        job.label = p_.y.labels ? label_.data() : nullptr;
-        job.target = target_.data(), job.table = table_.data();
-        job.weight = weight_.data() + offset_ + 1;
-        job.r = r_.data() + (offset_ + 1) * kp_, job.c = c_.data() + (offset_ + 1) * kp_;
-        job.q = q_.data(), job.ldq = ldq;
-        job.norm = statistics ? norm_.data() : nullptr, job.pair = pair_.data();
-        job.sums = &sums;
-        kernel.residuals(job);
-    }
-
-    // total[o] += sum_i q[i, o] for o < outputs: the intercept's share of the gradient.
-    void add_columns(Index outputs, Index ldq, double* total) const {
-        for (Index i = 0; i < count_; ++i) {
-            for (Index o = 0; o < outputs; ++o) total[o] += static_cast<double>(q_[i * ldq + o]);
-        }
+    // f(columns) for ranges that together cover all columns once; `outputs` rows of q take part.
+    template <class F>
+    void for_columns(Index outputs, F&& f) const {
+        constexpr Index unit = kColumns<T>;
+        const Index d = p_.X.d, units = (d + unit - 1) / unit, n = std::min<Index>(units, kMaxChunks);
+        kdvr::run(n, useful_threads(count_ * outputs * d),
+                  [&](Index i) { f(Columns{i * units / n * unit, std::min(d, (i + 1) * units / n * unit)}); });
     }
 
   private:
-    // 128 KiB of rows fit the second-level cache of every processor in use, beside the weights; 8 rows keep the tiles full.
+    static constexpr Index kMaxChunks = 8;
+
+    // 512 KiB of rows fit a current second-level cache, 8 rows keep the tiles full, 256 rows share out well.
     static Index rows_in_cache(const Problem<T>& p) {
-        constexpr Index bytes = 128 * 1024;
-        return std::clamp<Index>(bytes / (std::max<Index>(p.X.d, 1) * static_cast<Index>(sizeof(T))), 8, 128);
+        constexpr Index bytes = 512 * 1024;
+        return std::clamp<Index>(bytes / (std::max<Index>(p.X.d, 1) * static_cast<Index>(sizeof(T))), 8, 256);
+    }
+
+    // To share a job out costs about half a microsecond; 150,000 multiply-adds take one thread ten of them or less.
+    int useful_threads(Index work) const { return work < 150000 ? 1 : p_.threads; }
+
+    // Up to 15 rows stay together; from 16 on a chunk has at least 8.
+    Index chunks() const { return count_ < 16 ? 1 : std::min<Index>(count_ / 8, kMaxChunks); }
+    Index chunk_start(Index c, Index n) const { return c * count_ / n; }
+
+    void run_chunk(const Kernels<T>& kernel, Weights<T>& w, const Sweep& sweep, Index chunk, Index n) {
+        const Index from = chunk_start(chunk, n), rows = chunk_start(chunk + 1, n) - from;
+        const RowBlock<T> block{a_.data() + from, rows, p_.X.d};
+        const Index coming = chunk * sweep.n_coming / n;
+        kernel.prefetch({coming_.data() + coming, (chunk + 1) * sweep.n_coming / n - coming, p_.X.d});
+
+        const ControlVariate& v = sweep.variate;
+        const Index outputs = v.source == AnchorKind::weights ? 2 * p_.k : p_.k;
+        kernel.logits(block, w.w.data(), w.ld, p_.k, outputs, z_.data() + from * 2 * kp_, kp_);
+        const T* before = from > 0 ? a_[static_cast<std::size_t>(from - 1)] : before_;
+        if (sweep.statistics) {
+            kernel.row_products(block, before, p_.fit_intercept ? T(1) : T(0), norm_.data() + from, pair_.data() + from);
+        }
+        Sums& sums = part_[chunk] = Sums{};
+        sums.rows = static_cast<double>(rows);
+        if (sweep.statistics) sums.pairs = static_cast<double>(before ? rows : rows - 1);
+        kernel.residuals(residual_job(w, sweep, from, rows, sums));
+
+        double* const columns = columns_.data() + chunk * 2 * p_.k;
+        std::fill_n(columns, sweep.outputs, 0.0);
+        for (Index i = from; i < from + rows; ++i) {
+            for (Index o = 0; o < sweep.outputs; ++o) columns[o] += static_cast<double>(q_[i * sweep.ldq + o]);
+        }
+    }
+
+    ResidualJob<T> residual_job(Weights<T>& w, const Sweep& sweep, Index from, Index rows, Sums& sums) {
+        ResidualJob<T> job{};
+        job.loss = p_.loss, job.anchor = sweep.variate.source, job.stacked = sweep.stacked;
+        job.rows = rows, job.k = p_.k, job.kp = kp_;
+        job.lam = static_cast<T>(sweep.variate.lam), job.temperature = static_cast<T>(sweep.variate.temperature);
+        job.z = z_.data() + from * 2 * kp_, job.intercept = w.b.data(), job.anchor_intercept = w.anchor_b();
+        job.label = p_.y.labels ? label_.data() + from : nullptr;
+        job.target = target_.data() + from, job.table = table_.data() + from;
+        const Index slot = offset_ + from + 1;
+        job.weight = weight_.data() + slot;
+        job.r = r_.data() + slot * kp_, job.c = c_.data() + slot * kp_;
+        job.paired = from == 0 && before_;
+        job.q = q_.data() + from * sweep.ldq, job.ldq = sweep.ldq;
+        job.norm = sweep.statistics ? norm_.data() + from : nullptr, job.pair = pair_.data() + from;
+        job.sums = &sums;
+        return job;
+    }
+
+    // The pair (i - 1, i) across two chunks, which neither of them could add.
+    void add_pair(Index i, bool anchored, Sums& sums) const {
+        double xx = 0, xt = 0, tt = 0;
+        for (Index o = 0; o < p_.k; ++o) {
+            const double r1 = r(i)[o], r0 = r(i - 1)[o];
+            xx += r1 * r0;
+            if (!anchored) continue;
+            const double c1 = c(i)[o], c0 = c(i - 1)[o];
+            xt += (r1 * c0 + c1 * r0) / 2, tt += c1 * c0;
+        }
+        const double pair = static_cast<double>(weight(i)) * static_cast<double>(weight(i - 1)) * static_cast<double>(pair_[i]);
+        sums.pair_xx += pair * xx, sums.pair_xt += pair * xt, sums.pair_tt += pair * tt;
     }
 
     const Problem<T>& p_;
-    Index kp_, max_rows_, kept_, count_ = 0, offset_ = 0;
+    Index kp_, max_rows_, count_ = 0, offset_ = 0;
     const T* before_ = nullptr;
     std::vector<const T*> a_, coming_, target_, table_;
     std::vector<std::int64_t> label_;
     Buffer<T> z_, q_, r_, c_, weight_, norm_, pair_;
+    Sums part_[kMaxChunks];
+    Buffer<double> columns_;  // column sums of q, 2k a chunk
 };
 
 }  // namespace kdvr

@@ -52,8 +52,9 @@ struct ResidualJob {
     const T* const* target;     // rows pointers to k numbers, used when label is null
     const T* const* table;      // rows pointers to k numbers, for AnchorKind::table
     const T* weight;            // rows; weight[-1] belongs to the row before this block
-    T* r;                       // rows x kp; row -1 is the row before this block
+    T* r;                       // rows x kp; row -1 is the row before, where `paired` says that it is there
     T* c;                       // rows x kp; row -1 likewise
+    bool paired;                // whether the first row takes part in the pair sums
     T* q;                       // rows x ldq
     Index ldq;
     const T* norm;  // rows: |a_i|^2 (+1 with an intercept), null without statistics
@@ -80,6 +81,15 @@ struct Update {
     bool nesterov;
 };
 
+// Columns [from, to) of a row; `from` is a multiple of kColumns<T>, `to` as well or d.
+struct Columns {
+    Index from, to;
+};
+
+// Columns that one pass of the gradient tile covers at most: four vectors of the widest instruction set.
+template <class T>
+constexpr Index kColumns = 4 * kVectorBytes / static_cast<Index>(sizeof(T));
+
 template <class T>
 struct Kernels {
     // z[i, slot(o)] = <a_i, w_o> for o < outputs: slot(o) = o for the first k outputs, kp + o - k behind them. z: rows x 2kp.
@@ -88,9 +98,10 @@ struct Kernels {
     void (*row_products)(const RowBlock<T>&, const T* before, T one, T* norm, T* pair);
     void (*residuals)(const ResidualJob<T>&);
     // The three uses of  sum_i q_i (x) a_i  (outputs x d): step the weights at once, add to a T matrix, add to a double matrix.
-    void (*gradient_step)(const RowBlock<T>&, const T* q, Index ldq, const Plane<T>&, const Update<T>&);
-    void (*gradient_add)(const RowBlock<T>&, const T* q, Index ldq, Index outputs, T* sum, Index ld);
-    void (*gradient_add_double)(const RowBlock<T>&, const T* q, Index ldq, Index outputs, double* sum, Index ld);
+    // Only the given columns are touched, so that threads share one sum, each with columns of its own.
+    void (*gradient_step)(const RowBlock<T>&, const T* q, Index ldq, Columns, const Plane<T>&, const Update<T>&);
+    void (*gradient_add)(const RowBlock<T>&, const T* q, Index ldq, Columns, Index outputs, T* sum, Index ld);
+    void (*gradient_add_double)(const RowBlock<T>&, const T* q, Index ldq, Columns, Index outputs, double* sum, Index ld);
     // The same step from a finished double sum (batches of many blocks, and the intercept).
     void (*step)(const double* sum, const Plane<T>&, const Update<T>&);
     // Asks the cache for the rows of a coming block.

@@ -47,7 +47,7 @@ KDVR_INLINE void anchor_row(const ResidualJob<T>& job, Index i, const T* z, cons
         return;
     }
     const T inverse = T(1) / job.temperature;
-    T* const t = c + job.kp;  // the row behind is written next, so it is free as scratch until then
+    T* const t = job.q + i * job.ldq;  // free as scratch until q_i is written
     if (job.anchor == AnchorKind::weights) {
         predict<T, Loss>(z + job.kp, job.anchor_intercept, inverse, job.k, t);
     } else {
@@ -78,12 +78,13 @@ void residual_rows(const ResidualJob<T>& job) {
         if (anchored) anchor_row<T, Loss>(job, i, z, r, c);
 
         Vec<T> rr{};
+        const bool paired = job.norm && (i > 0 || job.paired);
         const T norm = job.norm ? s * s * job.norm[i] : T(0);
-        const T pair = job.norm ? s * job.weight[i - 1] * job.pair[i] : T(0);
+        const T pair = paired ? s * job.weight[i - 1] * job.pair[i] : T(0);
         for (Index j = 0; j < job.k; j += L) {
             const Vec<T> rj = load(r + j);
             rr += rj * rj;
-            if (job.norm) pair_xx += pair * rj * load(r + j - job.kp);
+            if (paired) pair_xx += pair * rj * load(r + j - job.kp);
             if (!anchored) {
                 store<T>(q + j, s * rj);
                 continue;
@@ -91,9 +92,10 @@ void residual_rows(const ResidualJob<T>& job) {
             const Vec<T> cj = load(c + j);
             store<T>(q + j, job.stacked ? s * rj : s * (rj - job.lam * cj));
             if (!job.norm) continue;
-            const Vec<T> c_before = load(c + j - job.kp);
             xt += norm * rj * cj;
             tt += norm * cj * cj;
+            if (!paired) continue;
+            const Vec<T> c_before = load(c + j - job.kp);
             pair_xt += pair * (rj * c_before + cj * load(r + j - job.kp));
             pair_tt += pair * cj * c_before;
         }

@@ -203,15 +203,16 @@ void Session<T>::take_step(Stepper& stepper, const Batch& batch, Sums& sums) {
     const Index ldq = p_.kp(), size = block.max_rows();
     for (Index at = 0; at < batch.count; at += size) {
         block.gather(batch.rows + at, std::min(size, batch.count - at), variate.update_table ? at : 0, table);
-        const Index next = at + block.count();
-        block.prefetch(kernel, batch.rows + next, std::min(block.count(), batch.left - next));
-        block.run(kernel, weights_, variate, stepper.statistics, false, ldq, sums);
-        block.add_columns(p_.k, ldq, stepper.sum_b.data());
-        if (batch.count <= size) {
-            kernel.gradient_step(block.rows(), block.q(), ldq, stepper.coef, stepper.update);
-        } else {
-            kernel.gradient_add_double(block.rows(), block.q(), ldq, p_.k, stepper.sum_w.data(), p_.ld());
-        }
+        const Index next = at + block.count(), coming = std::min(block.count(), batch.left - next);
+        block.run(kernel, weights_, {variate, stepper.statistics, false, ldq, p_.k, batch.rows + next, coming}, sums,
+                  stepper.sum_b.data());
+        block.for_columns(p_.k, [&](Columns columns) {
+            if (batch.count <= size) {
+                kernel.gradient_step(block.rows(), block.q(), ldq, columns, stepper.coef, stepper.update);
+            } else {
+                kernel.gradient_add_double(block.rows(), block.q(), ldq, columns, p_.k, stepper.sum_w.data(), p_.ld());
+            }
+        });
     }
     if (batch.count > size) kernel.step(stepper.sum_w.data(), stepper.coef, stepper.update);
     stepper.step_intercept();
@@ -223,7 +224,6 @@ template <class T>
 void Session<T>::update_table(Block<T>& block, const Batch& batch) {
     const Index ldq = p_.kp(), size = block.max_rows();
     const T share = T(1) / static_cast<T>(p_.X.n);
-    Buffer<double> change_b(p_.kp());
     for (Index at = 0; at < batch.count; at += size) {
         block.point(batch.rows + at, std::min(size, batch.count - at), at);
         for (Index i = 0; i < block.count(); ++i) {
@@ -233,12 +233,13 @@ void Session<T>::update_table(Block<T>& block, const Batch& batch) {
             for (Index c = 0; c < p_.k; ++c) {
                 q[c] = scale * (block.r(i)[c] - old[c]);
                 old[c] = block.r(i)[c];
+                mean_b_[c] += q[c];
             }
         }
-        block.add_columns(p_.k, ldq, change_b.data());
-        kernels<T>().gradient_add(block.rows(), block.q(), ldq, p_.k, mean_w_.data(), p_.ld());
+        block.for_columns(p_.k, [&](Columns columns) {
+            kernels<T>().gradient_add(block.rows(), block.q(), ldq, columns, p_.k, mean_w_.data(), p_.ld());
+        });
     }
-    for (Index c = 0; c < p_.k; ++c) mean_b_[c] += static_cast<T>(change_b[c]);
 }
 
 template <class T>
@@ -267,9 +268,10 @@ Pass Session<T>::pass(Weights<T>& w, const ControlVariate& variate, T* residuals
         std::iota(rows.begin(), rows.begin() + count, at);
         block.forget();
         block.gather(rows.data(), count, 0, table);
-        block.run(kernels<T>(), w, variate, true, true, ldq, result.sums);
-        block.add_columns(outputs, ldq, sum_b.data());
-        kernels<T>().gradient_add_double(block.rows(), block.q(), ldq, outputs, sum_w.data(), ld);
+        block.run(kernels<T>(), w, {variate, true, true, ldq, outputs, nullptr, 0}, result.sums, sum_b.data());
+        block.for_columns(outputs, [&](Columns columns) {
+            kernels<T>().gradient_add_double(block.rows(), block.q(), ldq, columns, outputs, sum_w.data(), ld);
+        });
         if (residuals_out) {
             for (Index i = 0; i < count; ++i) std::copy_n(block.r(i), k, residuals_out + (at + i) * k);
         }

@@ -243,29 +243,32 @@ KDVR_INLINE void gradient_strip(const RowBlock<T>& block, const T* q, Index ldq,
 }
 
 template <class T, class Sink>
-KDVR_INLINE void gradient(const RowBlock<T>& block, const T* q, Index ldq, Index outputs, const Sink& sink) {
+KDVR_INLINE void gradient(const RowBlock<T>& block, const T* q, Index ldq, Columns columns, Index outputs, const Sink& sink) {
     constexpr Index L = kLanes<T>;
-    const Index full = block.d / L, n = blocks(full, kTileVectors);
+    const Index full = (columns.to - columns.from) / L, n = blocks(full, kTileVectors);
     for (Index i = 0; i < n; ++i) {
         const Index v0 = block_start(i, full, n), v1 = block_start(i + 1, full, n);
-        gradient_strip(block, q, ldq, outputs, v0 * L, v1 - v0, sink);
+        gradient_strip(block, q, ldq, outputs, columns.from + v0 * L, v1 - v0, sink);
     }
-    if (full * L < block.d) gradient_strip(block, q, ldq, outputs, full * L, 0, sink);
+    const Index rest = columns.from + full * L;
+    if (rest < columns.to) gradient_strip(block, q, ldq, outputs, rest, 0, sink);
 }
 
 template <class T>
-void gradient_step(const RowBlock<T>& block, const T* q, Index ldq, const Plane<T>& plane, const Update<T>& update) {
-    gradient(block, q, ldq, plane.rows, StepSink<T>{plane, update});
+void gradient_step(const RowBlock<T>& block, const T* q, Index ldq, Columns columns, const Plane<T>& plane,
+                   const Update<T>& update) {
+    gradient(block, q, ldq, columns, plane.rows, StepSink<T>{plane, update});
 }
 
 template <class T>
-void gradient_add(const RowBlock<T>& block, const T* q, Index ldq, Index outputs, T* total, Index ld) {
-    gradient(block, q, ldq, outputs, AddSink<T>{total, ld});
+void gradient_add(const RowBlock<T>& block, const T* q, Index ldq, Columns columns, Index outputs, T* total, Index ld) {
+    gradient(block, q, ldq, columns, outputs, AddSink<T>{total, ld});
 }
 
 template <class T>
-void gradient_add_double(const RowBlock<T>& block, const T* q, Index ldq, Index outputs, double* total, Index ld) {
-    gradient(block, q, ldq, outputs, AddDoubleSink<T>{total, ld});
+void gradient_add_double(const RowBlock<T>& block, const T* q, Index ldq, Columns columns, Index outputs, double* total,
+                         Index ld) {
+    gradient(block, q, ldq, columns, outputs, AddDoubleSink<T>{total, ld});
 }
 
 template <class T>

@@ -18,7 +18,7 @@ namespace kdvr::detail {
 
 namespace {
 
-// About 50 microseconds: longer than the serial part of a step, shorter than anyone notices.
+// A helper looks for work this often, about 50 microseconds, before it sleeps: longer than what lies between two jobs of a step.
 constexpr int kSpins = 1 << 10;
 
 void pause() {
@@ -29,6 +29,21 @@ void pause() {
 #endif
 }
 
+// The state of a job in one word, so that taking a task is one compare-and-swap and can never mix two jobs up:
+// number of the job (32 bits), helpers that may take part (8), tasks (12), next task to take (12).
+struct Ticket {
+    std::uint64_t word;
+
+    static Ticket make(std::uint64_t job, Index helpers, Index tasks) {
+        return {job << 32 | static_cast<std::uint64_t>(helpers) << 24 | static_cast<std::uint64_t>(tasks) << 12};
+    }
+    std::uint64_t job() const { return word >> 32; }
+    int helpers() const { return static_cast<int>(word >> 24 & 0xff); }
+    Index tasks() const { return static_cast<Index>(word >> 12 & 0xfff); }
+    Index next() const { return static_cast<Index>(word & 0xfff); }
+};
+static_assert(kMaxThreads <= 256 && kMaxTasks < 4096);
+
 class Pool {
   public:
     // False, and nothing done, when another job is running.
@@ -36,59 +51,65 @@ class Pool {
         const std::unique_lock<std::mutex> only(busy_, std::try_to_lock);
         if (!only) return false;
         grow(helpers);
-        call_ = call, context_ = context, tasks_ = tasks;
-        next_.store(0, std::memory_order_relaxed);
-        working_.store(helpers, std::memory_order_relaxed);
-        // The number of helpers rides in the low bits, so that a helper who is not wanted never looks at the job.
-        const std::uint64_t job = ((job_.load(std::memory_order_relaxed) >> kHelperBits) + 1) << kHelperBits;
-        job_.store(job | static_cast<std::uint64_t>(helpers));
+        call_ = call, context_ = context;
+        done_.store(0, std::memory_order_relaxed);
+        ticket_.store(Ticket::make(Ticket{ticket_.load()}.job() + 1, helpers, tasks).word);
         if (sleeping_.load() > 0) {
-            {
-                const std::lock_guard<std::mutex> lock(sleep_);
-            }
+            { const std::lock_guard<std::mutex> lock(sleep_); }
             wake_.notify_all();
         }
-        work();
-        while (working_.load(std::memory_order_acquire) > 0) pause();
+        while (take_one()) {
+        }
+        // Waits only for tasks that a helper has begun: one that was slow to come costs nothing. If a helper lost its processor
+        // in the middle of a task, yielding gives it one.
+        for (int spin = 0; done_.load(std::memory_order_acquire) < tasks; ++spin) {
+            if (spin < kSpins) {
+                pause();
+            } else {
+                std::this_thread::yield();
+            }
+        }
         return true;
     }
 
   private:
-    static constexpr int kHelperBits = 10;
-    static_assert(kMaxThreads < (1 << kHelperBits));
-
     void grow(int helpers) {
         while (static_cast<int>(threads_.size()) < helpers) {
             const int index = static_cast<int>(threads_.size());
-            threads_.emplace_back([this, index, seen = job_.load()] { serve(index, seen); });
+            threads_.emplace_back([this, index] { serve(index); });
             threads_.back().detach();
         }
     }
 
-    void work() {
-        for (Index i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < tasks_;) call_(context_, i);
+    // Takes and does one task; false when none is left. The job cannot end, nor call_ and context_ change, before it is done.
+    bool take_one() {
+        Ticket t{ticket_.load()};
+        do {
+            if (t.next() >= t.tasks()) return false;
+        } while (!ticket_.compare_exchange_weak(t.word, t.word + 1));
+        call_(context_, t.next());
+        done_.fetch_add(1, std::memory_order_release);
+        return true;
     }
 
-    void serve(int index, std::uint64_t seen) {
+    bool wanted(int index) const {
+        const Ticket t{ticket_.load(std::memory_order_acquire)};
+        return index < t.helpers() && t.next() < t.tasks();
+    }
+
+    void serve(int index) {
         for (;;) {
-            seen = next_job(seen);
-            if (index >= static_cast<int>(seen & ((1u << kHelperBits) - 1))) continue;
-            work();
-            working_.fetch_sub(1, std::memory_order_release);
+            int spin = 0;
+            while (!wanted(index) && ++spin < kSpins) pause();
+            if (spin < kSpins) {
+                take_one();
+                continue;
+            }
+            std::unique_lock<std::mutex> lock(sleep_);
+            ++sleeping_;
+            wake_.wait(lock, [&] { return wanted(index); });
+            --sleeping_;
         }
-    }
-
-    std::uint64_t next_job(std::uint64_t seen) {
-        for (int i = 0; i < kSpins; ++i) {
-            const std::uint64_t job = job_.load(std::memory_order_acquire);
-            if (job != seen) return job;
-            pause();
-        }
-        std::unique_lock<std::mutex> lock(sleep_);
-        ++sleeping_;
-        wake_.wait(lock, [&] { return job_.load() != seen; });
-        --sleeping_;
-        return job_.load();
     }
 
     std::mutex busy_, sleep_;
@@ -97,10 +118,8 @@ class Pool {
     std::atomic<int> sleeping_{0};
     void (*call_)(void*, Index) = nullptr;
     void* context_ = nullptr;
-    Index tasks_ = 0;
-    alignas(64) std::atomic<std::uint64_t> job_{0};
-    alignas(64) std::atomic<Index> next_{0};
-    alignas(64) std::atomic<int> working_{0};
+    alignas(64) std::atomic<std::uint64_t> ticket_{0};
+    alignas(64) std::atomic<Index> done_{0};
 };
 
 // Never destroyed: its helpers are detached and may be asleep in it when the process ends.
@@ -122,7 +141,7 @@ Pool& pool() {
 
 void run_tasks(Index tasks, int threads, void (*call)(void*, Index), void* context) {
     const int helpers = static_cast<int>(std::min<Index>({tasks, threads, kMaxThreads})) - 1;
-    if (pool().try_run(tasks, helpers, call, context)) return;
+    if (tasks < kMaxTasks && pool().try_run(tasks, helpers, call, context)) return;
     for (Index i = 0; i < tasks; ++i) call(context, i);
 }
 

@@ -11,8 +11,9 @@
 
 namespace kdvr {
 
-// Largest number of threads that a job may use, the caller included.
+// Most threads that a job uses, the caller included, and most tasks that it shares out (more are done by the caller alone).
 constexpr int kMaxThreads = 256;
+constexpr Index kMaxTasks = 4095;
 
 namespace detail {
 void run_tasks(Index tasks, int threads, void (*call)(void*, Index), void* context);

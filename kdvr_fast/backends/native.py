@@ -1,7 +1,8 @@
 """The compiled engine (csrc/, bindings/) behind the backend contract: numbers are handed over, numbers come back.
 
-Rows are read in place, loops run without the GIL, and Ctrl-C ends a loop within a fraction of a second.
-One thread; the instruction set is chosen at start (`kdvr_fast._core.isa()`, forced by the environment variable KDVR_ISA).
+Rows are read in place, loops run without the GIL, and Ctrl-C ends a loop within a fraction of a second. Threads share each
+batch and each pass; the bits are the same at any number of them. The instruction set is chosen at start
+(`kdvr_fast._core.isa()`, forced by the environment variable KDVR_ISA).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._threads import usable_threads
 from .base import LARGEST, ControlVariate, FloatArray, Pass, Problem, Session, Step, Sums, Walk
 
 try:
@@ -31,10 +33,18 @@ def _pass(values: tuple[Any, ...]) -> Pass:
 class NativeSession:
     """See `base.Session`. Not for use from two threads at once."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, n_threads: int | None = None) -> None:
         opened = _core.SessionFloat32 if problem.X.dtype == np.float32 else _core.SessionFloat64
         self._dtype = problem.X.dtype
-        self._core = opened(problem.X, problem.y, problem.loss, problem.n_outputs, problem.weights, problem.fit_intercept)
+        self._core = opened(
+            problem.X,
+            problem.y,
+            problem.loss,
+            problem.n_outputs,
+            problem.weights,
+            problem.fit_intercept,
+            usable_threads(n_threads),
+        )
 
     def _plain(self, values: FloatArray) -> FloatArray:
         return np.ascontiguousarray(values, self._dtype)
@@ -94,4 +104,4 @@ class NativeBackend:
         return None
 
     def open(self, problem: Problem, n_threads: int | None = None) -> Session:
-        return NativeSession(problem)
+        return NativeSession(problem, n_threads)
