@@ -11,6 +11,7 @@
 
 #include "arrays.hpp"
 #include "kdvr/dispatch.hpp"
+#include "kdvr/machine.hpp"
 #include "kdvr/session.hpp"
 
 namespace kdvr::bindings {
@@ -188,15 +189,34 @@ void bind_session(py::module_& m, const char* name, const char* doc) {
              py::arg("use_mean"), py::arg("update_table"), py::arg("temperature"));
 }
 
+double measure_fma_peak(const std::string& dtype, double seconds, int n_threads) {
+    require(dtype == "float32" || dtype == "float64", "dtype: float32 or float64 expected");
+    require(n_threads > 0 && n_threads <= kMaxThreads, "n_threads: out of range");
+    const py::gil_scoped_release release;
+    return dtype == "float32" ? fma_peak<float>(seconds, n_threads) : fma_peak<double>(seconds, n_threads);
+}
+
+double measure_read_bandwidth(Index bytes, double seconds, int n_threads) {
+    require(bytes > 0, "bytes: at least one expected");
+    require(n_threads > 0 && n_threads <= kMaxThreads, "n_threads: out of range");
+    const py::gil_scoped_release release;
+    return read_bandwidth(bytes, seconds, n_threads);
+}
+
 }  // namespace
 }  // namespace kdvr::bindings
 
 PYBIND11_MODULE(_core, m) {
     namespace b = kdvr::bindings;
+    namespace py = pybind11;
     m.doc() = "Compiled core of kdvr_fast: sessions on float32 and float64 rows; see kdvr_fast.backends.base for the contract.";
     b::bind_session<float>(m, "SessionFloat32", "A problem with float32 rows.");
     b::bind_session<double>(m, "SessionFloat64", "A problem with float64 rows.");
     m.def("isa", &kdvr::current_isa, "Instruction set in use; KDVR_ISA in the environment forces one.");
     m.def("isa_available", &kdvr::available_isas,
           "Instruction sets compiled in and supported by this processor, slowest first.");
+    m.def("measure_fma_peak", &b::measure_fma_peak, py::arg("dtype"), py::arg("seconds") = 0.2, py::arg("n_threads") = 1,
+          "Multiply-adds a second of this machine, best of the trials that fit into `seconds`.");
+    m.def("measure_read_bandwidth", &b::measure_read_bandwidth, py::arg("bytes"), py::arg("seconds") = 0.5,
+          py::arg("n_threads") = 1, "Bytes a second that this machine reads in order from so much memory, best of the trials.");
 }

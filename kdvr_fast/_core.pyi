@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy
 import numpy.typing
 import typing
-__all__: list[str] = ['SessionFloat32', 'SessionFloat64', 'isa', 'isa_available']
+__all__: list[str] = ['SessionFloat32', 'SessionFloat64', 'isa', 'isa_available', 'measure_fma_peak', 'measure_read_bandwidth']
 class SessionFloat32:
     """
     A problem with float32 rows.
@@ -57,4 +57,12 @@ def isa() -> str:
 def isa_available() -> list[str]:
     """
     Instruction sets compiled in and supported by this processor, slowest first.
+    """
+def measure_fma_peak(dtype: str, seconds: typing.SupportsFloat | typing.SupportsIndex = 0.2, n_threads: typing.SupportsInt | typing.SupportsIndex = 1) -> float:
+    """
+    Multiply-adds a second of this machine, best of the trials that fit into `seconds`.
+    """
+def measure_read_bandwidth(bytes: typing.SupportsInt | typing.SupportsIndex, seconds: typing.SupportsFloat | typing.SupportsIndex = 0.5, n_threads: typing.SupportsInt | typing.SupportsIndex = 1) -> float:
+    """
+    Bytes a second that this machine reads in order from so much memory, best of the trials.
     """

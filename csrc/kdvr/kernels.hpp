@@ -106,6 +106,10 @@ struct Kernels {
     void (*step)(const double* sum, const Plane<T>&, const Update<T>&);
     // Asks the cache for the rows of a coming block.
     void (*prefetch)(const RowBlock<T>&);
+    // Floors, see probes.hpp; lanes: numbers in a vector.
+    T (*multiply_add)(Index rounds);
+    T (*read_all)(const T* p, Index size);
+    Index lanes;
 };
 
 }  // namespace kdvr

@@ -26,8 +26,7 @@ template <>
 struct Simd<float> {
     typedef float Vec __attribute__((vector_size(KDVR_BYTES)));
     typedef std::int32_t Int __attribute__((vector_size(KDVR_BYTES)));
-    typedef double Wide __attribute__((vector_size(2 * KDVR_BYTES)));
-    typedef float Quad __attribute__((vector_size(16)));
+    typedef float Half __attribute__((vector_size(KDVR_BYTES / 2)));
     static constexpr float log2e = 1.44269504088896341f, ln2_hi = 0.693359375f, ln2_lo = -2.12194440e-4f;
     static constexpr float magic = 12582912.0f;  // 1.5 * 2^23: adding it leaves the rounded integer in the low mantissa bits
     static constexpr float exp_lowest = -87.0f;  // exp of anything below is 0 here; e^-87 = 1.6e-38
@@ -38,8 +37,6 @@ template <>
 struct Simd<double> {
     typedef double Vec __attribute__((vector_size(KDVR_BYTES)));
     typedef std::int64_t Int __attribute__((vector_size(KDVR_BYTES)));
-    typedef Vec Wide;
-    typedef double Quad __attribute__((vector_size(32)));
     static constexpr double log2e = 1.4426950408889634074, ln2_hi = 6.93145751953125e-1, ln2_lo = 1.42860682030941723212e-6;
     static constexpr double magic = 6755399441055744.0;  // 1.5 * 2^52
     static constexpr double exp_lowest = -708.0;
@@ -51,6 +48,19 @@ using Vec = typename Simd<T>::Vec;
 
 template <class T>
 constexpr Index kLanes = KDVR_BYTES / static_cast<Index>(sizeof(T));
+
+// 0, 1, .. as template arguments, for shuffles (std::integer_sequence would do, but nothing of std:: is to be instantiated
+// here).
+template <int...>
+struct Lanes {};
+template <int N, int... L>
+struct MakeLanes : MakeLanes<N - 1, N - 1, L...> {};
+template <int... L>
+struct MakeLanes<0, L...> {
+    using type = Lanes<L...>;
+};
+template <class T>
+using LaneList = typename MakeLanes<static_cast<int>(kLanes<T>)>::type;
 
 template <class T>
 KDVR_INLINE Vec<T> load(const T* p) {
@@ -109,48 +119,91 @@ KDVR_INLINE Vec<T> absolute(Vec<T> v) {
     return v < T(0) ? -v : v;
 }
 
-// Four vectors to four sums at once: halves are folded until one quad of lanes is left, then the quads are transposed and
-// added. About six operations a sum, where summing each vector alone takes about ten.
+// Lanes of (v, w) picked by a rule: Pick::lane(l, lanes) < lanes is of v, else of w.
+template <class T, class Pick, int... L>
+KDVR_INLINE Vec<T> shuffle_lanes(Vec<T> v, Vec<T> w, Lanes<L...>) {
+    return __builtin_shufflevector(v, w, Pick::lane(L, static_cast<int>(sizeof...(L)))...);
+}
+
+template <class T, class Pick>
+KDVR_INLINE Vec<T> shuffle(Vec<T> v, Vec<T> w) {
+    return shuffle_lanes<T, Pick>(v, w, LaneList<T>{});
+}
+
+// In every quad of lanes: low (0 1) or high (2 3) lanes of v and w, interleaved (v w v w) or side by side (v v w w).
+template <bool High, bool Interleave>
+struct Quads {
+    static constexpr int lane(int l, int lanes) {
+        const int within = l % 4, pair = High ? 2 : 0;
+        const bool second = Interleave ? within % 2 == 1 : within >= 2;
+        return l - within + pair + (Interleave ? within / 2 : within % 2) + (second ? lanes : 0);
+    }
+};
+
+// Lane l + Distance, wrapped around: folding with it combines the halves of a vector.
+template <int Distance>
+struct Rotate {
+    static constexpr int lane(int l, int lanes) { return (l + Distance) % lanes; }
+};
+
+// Four vectors to four sums: the quads are transposed and added, three additions for all four vectors, and the vector of quads
+// that is left is folded once. Thirteen operations where four separate sums take some thirty.
 template <class T>
-KDVR_INLINE void sum4(const Vec<T>& v0, const Vec<T>& v1, const Vec<T>& v2, const Vec<T>& v3, T* out) {
-    using Quad = typename Simd<T>::Quad;
-    Quad q[4];
-    const Vec<T> v[4] = {v0, v1, v2, v3};
-    constexpr Index quads = kLanes<T> / 4;
-    if constexpr (quads == 0) {  // two doubles in a vector
-        for (int i = 0; i < 4; ++i) out[i] = v[i][0] + v[i][1];
-        return;
+KDVR_INLINE void sum4(Vec<T> v0, Vec<T> v1, Vec<T> v2, Vec<T> v3, T* out) {
+    if constexpr (kLanes<T> == 2) {
+        out[0] = v0[0] + v0[1], out[1] = v1[0] + v1[1], out[2] = v2[0] + v2[1], out[3] = v3[0] + v3[1];
     } else {
-        for (int i = 0; i < 4; ++i) {
-            Quad part[quads];
-            std::memcpy(part, &v[i], sizeof part);
-            q[i] = part[0];
-            if constexpr (quads == 2) q[i] = part[0] + part[1];
-            if constexpr (quads == 4) q[i] = (part[0] + part[1]) + (part[2] + part[3]);
-        }
-        const Quad a = __builtin_shufflevector(q[0], q[1], 0, 4, 2, 6) + __builtin_shufflevector(q[0], q[1], 1, 5, 3, 7);
-        const Quad b = __builtin_shufflevector(q[2], q[3], 0, 4, 2, 6) + __builtin_shufflevector(q[2], q[3], 1, 5, 3, 7);
-        const Quad s = __builtin_shufflevector(a, b, 0, 1, 4, 5) + __builtin_shufflevector(a, b, 2, 3, 6, 7);
-        std::memcpy(out, &s, sizeof s);
+        const Vec<T> a = shuffle<T, Quads<false, true>>(v0, v1) + shuffle<T, Quads<true, true>>(v0, v1);
+        const Vec<T> b = shuffle<T, Quads<false, true>>(v2, v3) + shuffle<T, Quads<true, true>>(v2, v3);
+        Vec<T> s = shuffle<T, Quads<false, false>>(a, b) + shuffle<T, Quads<true, false>>(a, b);
+        if constexpr (kLanes<T> >= 16) s += shuffle<T, Rotate<8>>(s, s);
+        if constexpr (kLanes<T> >= 8) s += shuffle<T, Rotate<4>>(s, s);
+        std::memcpy(out, &s, 4 * sizeof(T));
     }
 }
 
 template <class T>
 KDVR_INLINE T sum(Vec<T> v) {
-    T out[4];
-    const Vec<T> zero{};
-    sum4<T>(v, zero, zero, zero, out);
-    return out[0];
+    if constexpr (kLanes<T> >= 16) v += shuffle<T, Rotate<8>>(v, v);
+    if constexpr (kLanes<T> >= 8) v += shuffle<T, Rotate<4>>(v, v);
+    if constexpr (kLanes<T> >= 4) v += shuffle<T, Rotate<2>>(v, v);
+    return v[0] + v[1];
 }
 
 template <class T>
 KDVR_INLINE T largest(Vec<T> v) {
-    T lane[kLanes<T>];
-    std::memcpy(lane, &v, sizeof lane);
-    for (Index half = kLanes<T> / 2; half > 0; half /= 2) {
-        for (Index j = 0; j < half; ++j) lane[j] = lane[j] > lane[j + half] ? lane[j] : lane[j + half];
+    if constexpr (kLanes<T> >= 16) v = larger<T>(v, shuffle<T, Rotate<8>>(v, v));
+    if constexpr (kLanes<T> >= 8) v = larger<T>(v, shuffle<T, Rotate<4>>(v, v));
+    if constexpr (kLanes<T> >= 4) v = larger<T>(v, shuffle<T, Rotate<2>>(v, v));
+    return v[0] > v[1] ? v[0] : v[1];
+}
+
+// v in double, lane by lane through f(double vector in memory, v's part) -> what goes back to memory.
+template <class T, class F>
+KDVR_INLINE void update_doubles(double* p, Vec<T> v, F f) {
+    if constexpr (sizeof(T) == sizeof(double)) {
+        store<double>(p, f(load(p), v));
+    } else {
+        constexpr Index half = kLanes<double>;
+        typename Simd<float>::Half part[2];
+        std::memcpy(part, &v, sizeof part);
+        store<double>(p, f(load(p), __builtin_convertvector(part[0], Vec<double>)));
+        store<double>(p + half, f(load(p + half), __builtin_convertvector(part[1], Vec<double>)));
     }
-    return lane[0];
+}
+
+// One vector from as many doubles.
+template <class T>
+KDVR_INLINE Vec<T> load_doubles(const double* p) {
+    if constexpr (sizeof(T) == sizeof(double)) {
+        return load(p);
+    } else {
+        using Half = typename Simd<float>::Half;
+        const Half part[2] = {__builtin_convertvector(load(p), Half), __builtin_convertvector(load(p + kLanes<double>), Half)};
+        Vec<T> v;
+        std::memcpy(&v, part, sizeof v);
+        return v;
+    }
 }
 
 // exp(x) for x <= 0. x = n ln2 + f, |f| <= ln2 / 2; Taylor in f to relative error 5e-9 (float), 4e-18 (double); 2^n by exponent

@@ -1,9 +1,10 @@
 // Purpose: the two products of a step, as register tiles, and the update fused to the second one.
 //   logits:    z[i, o] = <a_i, w_o>            tile of R rows x C outputs, vectors run along d
 //   gradient:  G[o, :] = sum_i q[i, o] a_i     tile of C outputs x J vectors, summed over the block's rows
-// Tile sizes fill the registers: AVX-512 and NEON have 32 (4 x 6 sums + 4 rows + 1 weight), the others 16 (3 x 4 + 3 + 1).
-// Floor: 2 k d multiply-adds a row (3 k d with a teacher on the fly); loads stay under one per two multiply-adds.
-// Shapes: see kernels.hpp; W and G are padded to ld with zeros, rows are not and end in a masked load.
+// Tile sizes fill the registers. AVX-512 and NEON have 32: 4 x 6 sums + 4 rows + 1 weight; 5 x 4 sums + 4 vectors + 1
+// coefficient. The others have 16: 3 x 4 + 3 + 1 and 3 x 3 + 3 + 1. Floor: 2 k d multiply-adds a row (3 k d with a teacher on
+// the fly); loads stay under one per two multiply-adds. Shapes: see kernels.hpp; W and G are padded to ld with zeros, rows are
+// not and end in a masked load.
 #pragma once
 
 #include "kernels.hpp"
@@ -12,11 +13,10 @@
 namespace kdvr::KDVR_ISA {
 
 #if defined(__AVX512F__) || defined(__ARM_NEON)
-constexpr int kTileRows = 4, kTileOutputs = 6, kTileClasses = 5;
+constexpr int kTileRows = 4, kTileOutputs = 6, kTileClasses = 5, kTileVectors = 4;
 #else
-constexpr int kTileRows = 3, kTileOutputs = 4, kTileClasses = 3;
+constexpr int kTileRows = 3, kTileOutputs = 4, kTileClasses = 3, kTileVectors = 3;
 #endif
-constexpr int kTileVectors = 4;
 
 // R x C inner products over d; few of them are summed in several chains, since one multiply-add takes four cycles.
 template <class T, int R, int C>
@@ -131,11 +131,16 @@ void row_products(const RowBlock<T>& block, const T* before, T one, T* norm, T* 
     }
 }
 
-// One vector of the update in kernels.hpp, at offset o of the plane.
-template <class T>
+// One vector of the update in kernels.hpp, at offset o of the plane. Plain: nothing but weights travels (no m, momentum, L1 or
+// average), which a batch of ten rows notices: its update is a third of the multiply-adds.
+template <class T, bool Plain>
 KDVR_INLINE void step_vector(Vec<T> total, Index o, const Plane<T>& plane, const Update<T>& u) {
     Vec<T> w = load(plane.w + o);
     Vec<T> g = u.scale * total + u.l2 * w;
+    if constexpr (Plain) {
+        store<T>(plane.w + o, w - u.rate * g);
+        return;
+    }
     if (plane.mean) g += u.mean_scale * load(plane.mean + o);
     if (plane.velocity) {
         const Vec<T> v = u.momentum * load(plane.velocity + o) + g;
@@ -150,18 +155,20 @@ KDVR_INLINE void step_vector(Vec<T> total, Index o, const Plane<T>& plane, const
     }
     store<T>(plane.w + o, w);
     if (plane.average) {
-        typename Simd<T>::Wide m;
-        std::memcpy(&m, plane.average + o, sizeof m);
-        m += u.average_weight * (__builtin_convertvector(w, typename Simd<T>::Wide) - m);
-        std::memcpy(plane.average + o, &m, sizeof m);
+        update_doubles<T>(plane.average + o, w, [&](Vec<double> m, Vec<double> x) { return m + u.average_weight * (x - m); });
     }
 }
 
 template <class T>
+KDVR_INLINE bool plain(const Plane<T>& plane, const Update<T>& u) {
+    return !plane.mean && !plane.velocity && !plane.average && u.threshold == T(0);
+}
+
+template <class T, bool Plain>
 struct StepSink {
     const Plane<T>& plane;
     const Update<T>& update;
-    KDVR_INLINE void operator()(Index c, Index j, Vec<T> g) const { step_vector<T>(g, c * plane.ld + j, plane, update); }
+    KDVR_INLINE void operator()(Index c, Index j, Vec<T> g) const { step_vector<T, Plain>(g, c * plane.ld + j, plane, update); }
 };
 
 template <class T>
@@ -179,10 +186,7 @@ struct AddDoubleSink {
     double* sum;
     Index ld;
     KDVR_INLINE void operator()(Index c, Index j, Vec<T> g) const {
-        typename Simd<T>::Wide s;
-        std::memcpy(&s, sum + c * ld + j, sizeof s);
-        s += __builtin_convertvector(g, typename Simd<T>::Wide);
-        std::memcpy(sum + c * ld + j, &s, sizeof s);
+        update_doubles<T>(sum + c * ld + j, g, [](Vec<double> total, Vec<double> x) { return total + x; });
     }
 };
 
@@ -257,7 +261,11 @@ KDVR_INLINE void gradient(const RowBlock<T>& block, const T* q, Index ldq, Colum
 template <class T>
 void gradient_step(const RowBlock<T>& block, const T* q, Index ldq, Columns columns, const Plane<T>& plane,
                    const Update<T>& update) {
-    gradient(block, q, ldq, columns, plane.rows, StepSink<T>{plane, update});
+    if (plain(plane, update)) {
+        gradient(block, q, ldq, columns, plane.rows, StepSink<T, true>{plane, update});
+    } else {
+        gradient(block, q, ldq, columns, plane.rows, StepSink<T, false>{plane, update});
+    }
 }
 
 template <class T>
@@ -274,9 +282,7 @@ void gradient_add_double(const RowBlock<T>& block, const T* q, Index ldq, Column
 template <class T>
 void step(const double* total, const Plane<T>& plane, const Update<T>& update) {
     for (Index o = 0; o < plane.rows * plane.ld; o += kLanes<T>) {
-        typename Simd<T>::Wide g;
-        std::memcpy(&g, total + o, sizeof g);
-        step_vector<T>(__builtin_convertvector(g, Vec<T>), o, plane, update);
+        step_vector<T, false>(load_doubles<T>(total + o), o, plane, update);
     }
 }
 

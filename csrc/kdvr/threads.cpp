@@ -18,7 +18,8 @@ namespace kdvr::detail {
 
 namespace {
 
-// A helper looks for work this often, about 50 microseconds, before it sleeps: longer than what lies between two jobs of a step.
+// A helper looks for work this often, about 50 microseconds, before it sleeps: longer than what lies between two jobs of a
+// step.
 constexpr int kSpins = 1 << 10;
 
 void pause() {
@@ -55,7 +56,9 @@ class Pool {
         done_.store(0, std::memory_order_relaxed);
         ticket_.store(Ticket::make(Ticket{ticket_.load()}.job() + 1, helpers, tasks).word);
         if (sleeping_.load() > 0) {
-            { const std::lock_guard<std::mutex> lock(sleep_); }
+            {
+                const std::lock_guard<std::mutex> lock(sleep_);
+            }
             wake_.notify_all();
         }
         while (take_one()) {

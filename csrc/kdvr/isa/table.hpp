@@ -1,6 +1,7 @@
 // Purpose: the kernel table of the including instruction set. Include after defining KDVR_ISA and KDVR_BYTES, once per file.
 #pragma once
 
+#include "../probes.hpp"
 #include "../residuals.hpp"
 #include "../step.hpp"
 
@@ -8,7 +9,8 @@ namespace kdvr::KDVR_ISA {
 
 template <class T>
 constexpr Kernels<T> table = {
-    logits<T>, row_products<T>, residuals<T>, gradient_step<T>, gradient_add<T>, gradient_add_double<T>, step<T>, prefetch<T>,
+    logits<T>, row_products<T>, residuals<T>,    gradient_step<T>, gradient_add<T>, gradient_add_double<T>,
+    step<T>,   prefetch<T>,     multiply_add<T>, read_all<T>,      kLanes<T>,
 };
 
 extern const Kernels<float> kernels_float;
