@@ -24,8 +24,45 @@ _CHUNK_ROWS = 8192
 
 
 @dataclass(frozen=True, eq=False)
+class TopK:
+    """The largest probabilities of each row, (n, m) class numbers and values, and how the other of k classes are filled."""
+
+    indices: NDArray[Any]
+    values: NDArray[Any]
+    k: int
+    uniform_tail: bool
+
+    def check(self, rows: slice) -> None:
+        """Raise for classes out of range or named twice in a row, and for values that are not part of a distribution."""
+        classes, p = np.asarray(self.indices[rows], np.int64), np.asarray(self.values[rows], np.float64)
+        check.finite(p, "top-k values", rows.start)
+        slack = 4 * self.k * float(np.finfo(self.values.dtype).eps) if self.values.dtype.kind == "f" else 0.0
+        ordered, total = np.sort(classes, axis=1), p.sum(axis=1)
+        need = np.zeros(len(p)) if self.uniform_tail and p.shape[1] < self.k else np.full(len(p), 1e-12)
+        for bad, what in (
+            ((classes < 0) | (classes >= self.k), f"is no class; classes are 0 .. {self.k - 1}"),
+            (np.diff(ordered, axis=1, prepend=-1) == 0, "stands twice in its row; each class once"),
+            ((p < 0) | (p > 1 + slack), "goes with a value outside [0, 1]"),
+            (((total > 1 + slack) | (total < need))[:, None], "is in a row whose values sum to more than 1, or to nothing"),
+        ):
+            if bad.any():
+                row, column = np.argwhere(bad)[0]
+                raise ValueError(f"top-k row {rows.start + row}: class {classes[row, column]} {what}")
+
+    def expand(self, rows: slice) -> NDArray[np.float64]:
+        """Full probabilities (rows, k)."""
+        classes, p = np.asarray(self.indices[rows], np.int64), np.asarray(self.values[rows], np.float64)
+        total, rest = p.sum(axis=1, keepdims=True), self.k - p.shape[1]
+        if not (self.uniform_tail and rest):
+            p, total = p / total, np.ones_like(total)
+        full = np.repeat(np.maximum(1.0 - total, 0.0) / max(rest, 1), self.k, axis=1)
+        np.put_along_axis(full, classes, p, axis=1)
+        return full
+
+
+@dataclass(frozen=True, eq=False)
 class Teacher:
-    """A teacher; made by `weights`, `logits`, `probabilities` or `estimator`, never directly.
+    """A teacher; made by `weights`, `logits`, `probabilities`, `top_k` or `estimator`, never directly.
 
     >>> import numpy as np
     >>> from kdvr_fast import Teacher
@@ -33,9 +70,10 @@ class Teacher:
     'weights'
     """
 
-    kind: Literal["weights", "logits", "probabilities", "estimator"]
+    kind: Literal["weights", "logits", "probabilities", "top-k probabilities", "estimator"]
     source: Any
     intercept: NDArray[Any] | None = None
+    top: TopK | None = None
 
     @classmethod
     def weights(cls, W: ArrayLike, b: ArrayLike | None = None) -> Teacher:
@@ -60,6 +98,26 @@ class Teacher:
         return cls("probabilities", _table(P, "teacher probabilities"))
 
     @classmethod
+    def top_k(cls, indices: ArrayLike, values: ArrayLike, n_outputs: int, tail: str = "uniform") -> Teacher:
+        """The m largest probabilities of each row: class numbers and values, both (n, m), of k = `n_outputs` classes.
+
+        tail: what the other k - m classes get. "uniform": equal shares of what is missing to 1; "renormalise": nothing, and the
+        m values are divided by their sum. Both arrays may be memory maps, values float16. Softmax only.
+
+        >>> from kdvr_fast import Teacher
+        >>> Teacher.top_k([[2, 0]], [[0.5, 0.3]], n_outputs=4).top.expand(slice(0, 1))
+        array([[0.3, 0.1, 0.5, 0.1]])
+        """
+        check.choice(tail, ("uniform", "renormalise"), "tail")
+        classes, p = check.real_array(indices, "top-k indices"), check.real_array(values, "top-k values")
+        k = check.count(n_outputs, "n_outputs", low=2)
+        if classes.ndim != 2 or classes.shape != p.shape or not 1 <= classes.shape[1] <= k:
+            raise ValueError(f"top-k indices {classes.shape} and values {p.shape} must both be (rows, m), 1 <= m <= {k}")
+        if classes.dtype.kind not in "iu":
+            raise TypeError(f"top-k indices are {classes.dtype}; class numbers are integers")
+        return cls("top-k probabilities", p, top=TopK(classes, p, k, tail == "uniform"))
+
+    @classmethod
     def estimator(cls, fitted: Any) -> Teacher:
         """A fitted estimator, asked in chunks of rows: `predict_proba` for softmax and logistic, `predict` for squared.
 
@@ -76,6 +134,10 @@ class Teacher:
 
     def n_outputs(self, loss: str) -> int | None:
         """The number k of outputs, None if only asking the teacher would tell. Raises for a teacher of another loss."""
+        if self.top is not None:
+            if loss != "softmax":
+                raise ValueError(f"loss={loss!r} has no top-k classes; pass Teacher.probabilities or .logits")
+            return self.top.k
         if self.kind == "probabilities" and loss == "squared":
             raise ValueError("loss='squared' has no probabilities; pass the teacher's predicted values as Teacher.logits")
         if self.kind != "estimator":
@@ -106,7 +168,7 @@ class Teacher:
         """Raise unless the teacher fits n rows of d features."""
         if self.kind == "weights" and self.source.shape[1] != d:
             raise ValueError(f"teacher weights have {self.source.shape[1]} features, X has {d}; expected shape (outputs, {d})")
-        if self.kind in ("logits", "probabilities") and len(self.source) != n:
+        if self.kind not in ("weights", "estimator") and len(self.source) != n:
             raise ValueError(f"teacher {self.kind} have {len(self.source)} rows, X has {n}; one row of X each")
 
     def theta(self, dtype: np.dtype[Any]) -> tuple[FloatArray, FloatArray]:
@@ -140,6 +202,10 @@ class Teacher:
                 values = values[:, 1]
             values = values.reshape(len(A), -1) if values.ndim == 1 else values
             check.shape(values, (len(A), k), "the teacher's output", "(rows, outputs)")
+        elif self.top is not None:
+            if scan:
+                self.top.check(rows)
+            values = self.top.expand(rows)
         else:
             values = np.asarray(self.source[rows])
         if scan:

@@ -243,3 +243,64 @@ def test_temperature_has_no_meaning_for_the_squared_loss():
     p = make_problem("squared", n=21, d=3, k=1)
     with pytest.raises(ValueError, match=r"temperature=2\.0 has no meaning for loss='squared'"):
         coefficients(p, kd.KD(temperature=2.0), kd.Teacher.weights(np.zeros((1, 3))))
+
+
+@pytest.mark.parametrize("tail", ["uniform", "renormalise"])
+@pytest.mark.parametrize("m", [1, 3, 6])
+def test_top_k_probabilities_equal_the_table_they_stand_for(tail, m):
+    rng = np.random.default_rng(m)
+    n, k = 40, 6
+    P = rng.dirichlet(np.ones(k), n)
+    indices = np.argsort(-P, axis=1)[:, :m]
+    values = np.take_along_axis(P, indices, axis=1)
+    full = np.zeros((n, k))
+    for i in range(n):
+        kept = {int(c): float(v) for c, v in zip(indices[i], values[i], strict=True)}
+        for c in range(k):
+            if tail == "uniform" and m < k:
+                full[i, c] = kept.get(c, (1 - sum(kept.values())) / (k - m))
+            else:
+                full[i, c] = kept.get(c, 0.0) / sum(kept.values())
+    X, y = rng.standard_normal((n, 5)), rng.integers(0, k, n)
+    options = {"loss": "softmax", "method": kd.UnbiasedKD(), "learning_rate": 0.1, "epochs": 2, "random_state": 0}
+    top = kd.solve(X, y, teacher=kd.Teacher.top_k(indices.astype(np.int16), values, k, tail=tail), **options)
+    table = kd.solve(X, y, teacher=kd.Teacher.probabilities(full), **options)
+    np.testing.assert_allclose(top.coef, table.coef, rtol=1e-12, atol=1e-14)
+
+
+def test_top_k_in_half_precision_from_a_memory_map(tmp_path):
+    rng = np.random.default_rng(0)
+    P = rng.dirichlet(np.ones(20), 30)
+    indices = np.argsort(-P, axis=1)[:, :4].astype(np.uint8)
+    np.save(tmp_path / "i.npy", indices)
+    np.save(tmp_path / "v.npy", np.take_along_axis(P, indices.astype(np.int64), axis=1).astype(np.float16))
+    stored = (np.load(tmp_path / name, mmap_mode="r") for name in ("i.npy", "v.npy"))
+    teacher = kd.Teacher.top_k(*stored, n_outputs=20)
+    run = kd.solve(np.eye(30), rng.integers(0, 20, 30), loss="softmax", method=kd.KD(0.5), teacher=teacher, epochs=1)
+    assert np.isfinite(run.coef).all()
+
+
+@pytest.mark.parametrize(
+    ("indices", "values", "options", "error", "message"),
+    [
+        ([[0, 4]], [[0.5, 0.2]], {}, ValueError, "top-k row 0: class 4 is no class; classes are 0 .. 3"),
+        ([[0, 1], [2, 2]], [[0.5, 0.2]] * 2, {}, ValueError, "top-k row 1: class 2 stands twice"),
+        ([[0, 1]], [[0.9, 0.2]], {}, ValueError, "top-k row 0: class 0 is in a row whose values sum to more than 1"),
+        ([[0, 1]], [[0.0, 0.0]], {"tail": "renormalise"}, ValueError, "or to nothing"),
+        ([[0, 1]], [[0.9, -0.1]], {}, ValueError, r"class 1 goes with a value outside \[0, 1\]"),
+        ([[0, 1]], [[0.9, np.nan]], {}, ValueError, "top-k values"),
+        ([[0.0, 1.0]], [[0.5, 0.2]], {}, TypeError, "class numbers are integers"),
+        ([[0, 1]], [[0.5]], {}, ValueError, r"must both be \(rows, m\)"),
+        ([[0, 1]], [[0.5, 0.2]], {"tail": "drop"}, ValueError, "uniform"),
+    ],
+)
+def test_top_k_that_makes_no_sense_is_refused(indices, values, options, error, message):
+    with pytest.raises(error, match=message):
+        teacher = kd.Teacher.top_k(indices, values, 4, **options)
+        n = len(indices)
+        kd.solve(np.ones((n, 2)), np.zeros(n, int), loss="softmax", method=kd.KD(0.5), teacher=teacher, batch_size=1, epochs=1)
+
+
+def test_top_k_is_for_softmax():
+    with pytest.raises(ValueError, match="has no top-k classes"):
+        kd.solve([[1.0]], [1.0], loss="squared", method=kd.KD(0.5), teacher=kd.Teacher.top_k([[0]], [[1.0]], 2))
