@@ -6,6 +6,7 @@
 
 #include <stdexcept>
 #include <string>
+#include <tuple>
 
 #include "kdvr/views.hpp"
 
@@ -38,10 +39,42 @@ const T* flat(const py::array& a, Index size, const char* name) {
 }
 
 // Whether all of v[0 .. size) lie in [0, limit).
-inline bool all_below(const std::int64_t* v, Index size, Index limit) {
+template <class I>
+bool all_below(const I* v, Index size, Index limit) {
     bool good = true;
     for (Index i = 0; i < size; ++i) good &= v[i] >= 0 && v[i] < limit;
     return good;
+}
+
+// A sparse matrix as it comes from Python: values, features and offsets of its rows, number of features.
+using CsrArrays = std::tuple<py::array, py::array, py::array, Index>;
+
+// C-contiguous int32 or int64 array of `size` elements, to the pointer that fits.
+inline void flat_integers(const py::array& a, Index size, const char* name, const std::int32_t*& narrow,
+                          const std::int64_t*& wide) {
+    if (py::isinstance<py::array_t<std::int32_t>>(a)) {
+        narrow = flat<std::int32_t>(a, size, name);
+    } else {
+        wide = flat<std::int64_t>(a, size, name);
+    }
+}
+
+// Offsets and features are checked, since they say what memory is read.
+template <class T>
+CsrRows<T> csr_rows(const CsrArrays& arrays, const char* name) {
+    const auto& [values, index, start, d] = arrays;
+    CsrRows<T> rows;
+    const Index n = start.size() - 1;
+    require(n >= 0, std::string(name) + ": one offset a row, and one more, expected");
+    flat_integers(start, n + 1, "offsets", rows.start32, rows.start64);
+    rows.values = flat<T>(values, values.size(), name);
+    flat_integers(index, values.size(), "features", rows.index32, rows.index64);
+    bool rising = rows.start(0) == 0 && rows.start(n) == values.size();
+    for (Index i = 0; i < n; ++i) rising &= rows.count(i) >= 0;
+    require(rising, std::string(name) + ": offsets must rise from 0 to the number of values");
+    const bool inside = rows.index64 ? all_below(rows.index64, index.size(), d) : all_below(rows.index32, index.size(), d);
+    require(inside, std::string(name) + ": feature out of range");
+    return rows;
 }
 
 }  // namespace kdvr::bindings

@@ -7,6 +7,7 @@
 #include <optional>
 #include <tuple>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "arrays.hpp"
@@ -63,15 +64,23 @@ ControlVariate control_variate(double lam, const std::string& source, bool use_m
     return {lam, anchor_kind(source), use_mean, update_table, temperature.value_or(0.0)};
 }
 
+// X: an array of rows, or the arrays of a sparse matrix.
+using RowArrays = std::variant<py::array, CsrArrays>;
+
 // A core session together with the arrays that it reads.
 template <class T>
 class Bound {
   public:
-    Bound(py::array X, py::array y, const std::string& loss, Index k, std::optional<py::array> weights, bool fit_intercept,
+    Bound(RowArrays X, py::array y, const std::string& loss, Index k, std::optional<py::array> weights, bool fit_intercept,
           int n_threads)
         : X_(std::move(X)), y_(std::move(y)), weights_(std::move(weights)) {
         Problem<T> p;
-        p.X = dense_rows<T>(X_, "X");
+        if (const CsrArrays* sparse = std::get_if<CsrArrays>(&X_)) {
+            p.sparse = csr_rows<T>(*sparse, "X");
+            p.X.n = std::get<2>(*sparse).size() - 1, p.X.d = std::get<3>(*sparse);
+        } else {
+            p.X = dense_rows<T>(std::get<py::array>(X_), "X");
+        }
         p.loss = loss_kind(loss);
         p.k = k;
         p.fit_intercept = fit_intercept;
@@ -162,7 +171,8 @@ class Bound {
         return to_tuple(*p, session_->k(), session_->d());
     }
 
-    py::array X_, y_;
+    RowArrays X_;
+    py::array y_;
     std::optional<py::array> weights_;
     std::unique_ptr<Session<T>> session_;
 };
@@ -171,7 +181,7 @@ template <class T>
 void bind_session(py::module_& m, const char* name, const char* doc) {
     using B = Bound<T>;
     py::class_<B>(m, name, doc)
-        .def(py::init<py::array, py::array, const std::string&, Index, std::optional<py::array>, bool, int>(), py::arg("X"),
+        .def(py::init<RowArrays, py::array, const std::string&, Index, std::optional<py::array>, bool, int>(), py::arg("X"),
              py::arg("y"), py::arg("loss"), py::arg("n_outputs"), py::arg("weights"), py::arg("fit_intercept"),
              py::arg("n_threads"))
         .def("set_weights", &B::set_weights, py::arg("coef"), py::arg("intercept"))

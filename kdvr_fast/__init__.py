@@ -8,8 +8,8 @@ from ._version import __version__
 from .backends import backend_status, get_backend
 from .history import History
 from .losses import LOSSES
-from .methods import KD, LSVRG, METHODS, SAGA, SGD, SVRG, Method, Plan, RepeatedKD, UnbiasedKD
-from .result import DivergenceError, Result, Status
+from .methods import KD, LBFGS, LSVRG, METHODS, SAGA, SGD, SVRG, Method, Plan, RepeatedKD, UnbiasedKD
+from .result import ConvergenceWarning, DivergenceError, Result, Status
 from .schedules import Constant, Cosine, Exponential, Geometric, Inverse, LearningRate
 from .solve import solve
 from .statistics import GradientStats, gradient_similarity, gradient_stats
@@ -18,6 +18,7 @@ from .theory import auto_learning_rate, optimal_lambda, smoothness
 
 __all__ = [
     "KD",
+    "LBFGS",
     "LOSSES",
     "LSVRG",
     "METHODS",
@@ -25,6 +26,7 @@ __all__ = [
     "SGD",
     "SVRG",
     "Constant",
+    "ConvergenceWarning",
     "Cosine",
     "DivergenceError",
     "Exponential",

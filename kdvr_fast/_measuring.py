@@ -20,7 +20,7 @@ Weights = tuple[FloatArray, FloatArray]
 
 def _blocks(p: Problem) -> Iterator[slice]:
     rows = max(1, _BLOCK_NUMBERS // p.n_outputs)
-    for start in range(0, len(p.X), rows):
+    for start in range(0, p.n, rows):
         yield slice(start, start + rows)
 
 
@@ -33,14 +33,14 @@ def _weight_of(p: Problem, rows: slice, values: NDArray[Any]) -> float:
 def null_loss(p: Problem) -> float:
     """Mean of s_i loss_i at z = 0."""
     value = LOSSES[p.loss].value
-    return sum(_weight_of(p, rows, value(p.y[rows], np.zeros((len(p.y[rows]), p.n_outputs)))) for rows in _blocks(p)) / len(p.X)
+    return sum(_weight_of(p, rows, value(p.y[rows], np.zeros((len(p.y[rows]), p.n_outputs)))) for rows in _blocks(p)) / p.n
 
 
 def accuracy(p: Problem, weights: Weights) -> float:
     """Share of rows, weighted by s_i, whose predicted label is the target's (the likelier class of a soft target)."""
     W, b = weights
-    hits = (_weight_of(p, rows, predictions(p.X[rows] @ W.T + b, p.loss) == _labels(p.y[rows], p.loss)) for rows in _blocks(p))
-    return sum(hits) / len(p.X)
+    logits = ((rows, np.asarray(p.X[rows] @ W.T + b)) for rows in _blocks(p))
+    return sum(_weight_of(p, rows, predictions(z, p.loss) == _labels(p.y[rows], p.loss)) for rows, z in logits) / p.n
 
 
 def _labels(y: NDArray[Any], loss: str) -> NDArray[np.int64]:

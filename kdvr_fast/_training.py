@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._measuring import Weights, accuracy, compare, null_loss, objective
+from ._stopping import Criterion, residual_norm
 from .backends.base import LARGEST, Backend, ControlVariate, FloatArray, Pass, Problem, Session, Step, Walk
 from .history import History, batch_moments, make_row
 from .methods import Method, Plan
-from .result import DivergenceError, Result, Status
+from .result import ConvergenceWarning, DivergenceError, Result, Status
 from .schedules import Geometric, LearningRate
 from .statistics import GradientStats, batch_factor, stats_from_pass
 
@@ -47,7 +48,7 @@ class Job:
 
     order: (epochs, m) row numbers, or None to draw them as `sampling` says. cached: store the residuals of anchors that have
     weights. teacher_weights or teacher_table: the teacher, in the one form it has. average_after: epochs before averaging
-    starts, None for no averaging. seed: what replays `rng`.
+    starts, None for no averaging. seed: what replays `rng`. tol: of the gradient's norm, None for no such end.
     """
 
     problem: Problem
@@ -67,11 +68,12 @@ class Job:
     track: frozenset[str] = frozenset()
     callbacks: Sequence[Callback] = ()
     seed: int | None = None
+    tol: float | None = None
 
     @property
     def n(self) -> int:
         """Rows of the data."""
-        return len(self.problem.X)
+        return self.problem.n
 
 
 @dataclass(frozen=True)
@@ -87,30 +89,28 @@ class _Finished:
     stats: list[GradientStats] = field(default_factory=list)
 
 
-def train(job: Job, backend: Backend, n_threads: int | None = None) -> Result:
-    """Run the job on a backend; see `solve` for what is raised."""
-    run = _Run(job, backend, n_threads)
+def train(run: Run) -> Result:
+    """Carry out a run; see `solve` for what is raised."""
     status = Status.COMPLETED
     try:
         run.prepare()
-        for epoch in range(job.epochs):
-            run.epoch(epoch)
-            if run.ask_callbacks():
-                status = Status.STOPPED
-                break
+        status = run.loop()
     except KeyboardInterrupt:
         status = Status.INTERRUPTED
         warnings.warn(
-            f"interrupted after {run.finished.epochs} of {job.epochs} epochs: {status.remedy}", RuntimeWarning, stacklevel=3
+            f"interrupted after {run.finished.epochs} of {run.job.epochs} epochs: {status.remedy}", RuntimeWarning, stacklevel=3
         )
     except DivergenceError as error:
         error.result = run.result(Status.DIVERGED)
         raise
-    return run.result(status)
+    result = run.result(status)
+    if status is Status.COMPLETED and run.criterion is not None:
+        warnings.warn(result.message, ConvergenceWarning, stacklevel=3)
+    return result
 
 
-class _Run:
-    """One run: the session, where the anchor is, and what has been counted."""
+class Run:
+    """A walk over batches: the session, where the anchor is, and what has been counted."""
 
     def __init__(self, job: Job, backend: Backend, n_threads: int | None) -> None:
         self.job, self.plan = job, job.plan
@@ -120,18 +120,73 @@ class _Run:
         self.anchor: Weights | None = None  # the anchor's weights where they are known
         self.grad_evals = self.seconds = 0.0
         self.limit = LARGEST
+        self.rate = 0.0  # of the last step, or of the first to come
+        self.criterion = None if job.tol is None else Criterion(job.tol)
+        # a snapshot of the weights returned brings their gradient with it
+        self.checks_snapshots = job.plan.refresh == "epochs" and job.plan.centered and job.average_after is None
 
     def prepare(self) -> None:
-        """Open the session, set the first anchor and the limit beyond which a loss has exploded."""
+        """Open the session and set the first anchor."""
         job = self.job
         self.session: Session = self.backend.open(job.problem, self.n_threads)
         self.session.set_weights(*job.initial)
-        self.limit = _loss_limit(job, self.backend)
         start = perf_counter()
         if job.teacher_weights is not None or job.teacher_table is not None:
             self._anchor_at_teacher(job.teacher_weights, job.teacher_table)
         elif self.plan.anchor == "table":
             self._anchor_at_weights(job.initial)
+        self.seconds += perf_counter() - start
+
+    def loop(self) -> Status:
+        """Walk all epochs, or those until the criterion is met or a callback says stop."""
+        self.limit = _loss_limit(self.job, self.backend)
+        self.rate = float(_rates(self.job.learning_rate, 0, self._n_steps(), self.job.epochs)[0])
+        if not (self.checks_snapshots and self.plan.start == 0):
+            self._check_now(0)
+        for epoch in range(self.job.epochs):
+            self._renew(epoch)
+            if self._met():
+                return Status.CONVERGED
+            self.epoch(epoch)
+            stop = self.ask_callbacks()
+            if self._met():
+                return Status.CONVERGED
+            if stop:
+                return Status.STOPPED
+        if self.checks_snapshots:
+            self._check_now(self.job.epochs - 1)
+        return Status.CONVERGED if self._met() else Status.COMPLETED
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    def _met(self) -> bool:
+        return self.criterion is not None and self.criterion.met
+
+    def _keeps_bias(self, variate: ControlVariate) -> bool:
+        """Whether the minimised function has the constant -lam m in its gradient."""
+        return variate.source != "none" and not self.plan.centered
+
+    def _check(self, read: Pass, weights: Weights, variate: ControlVariate) -> None:
+        """Ask the criterion about a full pass at the weights."""
+        if self.criterion is None:
+            return
+        grad, grad_intercept = read.grad, read.grad_intercept
+        if self._keeps_bias(variate) and read.anchor_grad is not None and read.anchor_grad_intercept is not None:
+            grad = grad - variate.lam * read.anchor_grad
+            grad_intercept = grad_intercept - variate.lam * read.anchor_grad_intercept
+            if self.job.teacher_weights is not None:
+                grad = grad - variate.lam * self.plan.teacher_alpha * self.job.teacher_weights[0]
+        self.criterion.check(residual_norm(grad, grad_intercept, weights[0], self.job.step, self.rate), self.finished.epochs)
+
+    def _check_now(self, epoch: int) -> None:
+        """Make a pass at the finished weights for the criterion alone."""
+        if self.criterion is None:
+            return
+        start = perf_counter()
+        variate, weights = self._variate(epoch), self.finished.weights
+        read = self.session.evaluate(*weights, variate if self._keeps_bias(variate) else ControlVariate())
+        self._check(read, weights, variate)
+        self.grad_evals += 1
         self.seconds += perf_counter() - start
 
     # -- anchors -------------------------------------------------------------------------------------------------------
@@ -147,30 +202,40 @@ class _Run:
             self._count(self.session.anchor_table(table, mean=plan.centered))
             self.source = "table"
 
-    def _anchor_at_weights(self, weights: Weights) -> None:
+    def _anchor_at_weights(self, weights: Weights) -> Pass | None:
         cached = self.job.cached
-        self._count(self.session.anchor_at(*weights, cached=cached, mean=self.plan.centered))
+        made = self.session.anchor_at(*weights, cached=cached, mean=self.plan.centered)
+        self._count(made)
         self.source = "table" if cached else "weights"
         self.anchor = None if self.plan.update_table else weights
+        return made
 
     def _count(self, made: Pass | None) -> None:
         self.grad_evals += made is not None
 
-    def _refresh(self, epoch: int, n_steps: int) -> NDArray[np.int64]:
-        """Renew the snapshot at the start of an epoch if it is due; returns the steps before which it is renewed later."""
-        plan, late = self.plan, np.zeros(0, np.int64)
-        if plan.refresh == "never" or epoch < plan.start:
-            return late
-        since = epoch - plan.start
+    def _renew(self, epoch: int) -> None:
+        """Renew the snapshot before an epoch if it is due, and ask the criterion about it."""
+        plan, since = self.plan, epoch - self.plan.start
+        if plan.refresh == "never" or since < 0:
+            return
         if since == 0 or (plan.refresh == "epochs" and since % plan.refresh_epochs == 0):
-            self._anchor_at_weights(self.session.weights())
-        if plan.refresh == "random":
-            p = self.job.step.batch_size / self.job.n if plan.refresh_probability is None else plan.refresh_probability
-            coins = self.job.rng.random(n_steps) < p
-            coins[0] &= since > 0  # the first snapshot was just taken
-            late = np.flatnonzero(coins)
-            if len(late):
-                self.anchor = None  # it will be where the walk happens to be
+            start, weights = perf_counter(), self.session.weights()
+            made = self._anchor_at_weights(weights)
+            if made is not None and self.checks_snapshots:
+                self._check(made, weights, ControlVariate())
+            self.seconds += perf_counter() - start
+
+    def _renew_at(self, epoch: int, n_steps: int) -> NDArray[np.int64]:
+        """The steps of an epoch before which the snapshot is renewed."""
+        plan, since = self.plan, epoch - self.plan.start
+        if plan.refresh != "random" or since < 0:
+            return np.zeros(0, np.int64)
+        p = self.job.step.batch_size / self.job.n if plan.refresh_probability is None else plan.refresh_probability
+        coins = self.job.rng.random(n_steps) < p
+        coins[0] &= since > 0  # the first snapshot was just taken
+        late = np.flatnonzero(coins)
+        if len(late):
+            self.anchor = None  # it will be where the walk happens to be
         return late
 
     # -- one epoch -----------------------------------------------------------------------------------------------------
@@ -180,9 +245,9 @@ class _Run:
         job = self.job
         start = perf_counter()
         order = self._order(epoch)
-        n_steps = -(-len(order) // job.step.batch_size)
+        n_steps = self._n_steps()
         rates = _rates(job.learning_rate, epoch, n_steps, job.epochs)
-        refresh_at = self._refresh(epoch, n_steps)
+        refresh_at = self._renew_at(epoch, n_steps)
         variate = self._variate(epoch)
         averaging = job.average_after is not None and epoch >= job.average_after
         step = replace(job.step, average=averaging)
@@ -191,11 +256,16 @@ class _Run:
         self.seconds += perf_counter() - start
         self.grad_evals += len(walk.passes) + len(order) / job.n * (2 if variate.source == "weights" else 1)
         loss = walk.sums.loss / max(walk.sums.rows, 1.0)
-        if walk.exploded or not all(np.isfinite(w).all() for w in weights):
+        if walk.exploded or not np.isfinite(loss) or not all(np.isfinite(w).all() for w in weights):
             raise DivergenceError(epoch + 1, loss, float(rates[-1]))
         if epoch == 0 and self.limit < LARGEST:
             self.limit = max(self.limit, _EXPLODED * loss)
-        self._finish(epoch, walk, weights, variate, float(rates[-1]))
+        self.rate = float(rates[-1])
+        self._finish(epoch, walk, weights, variate)
+
+    def _n_steps(self) -> int:
+        rows = self.job.n if self.job.order is None else self.job.order.shape[1]
+        return -(-rows // self.job.step.batch_size)
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         job = self.job
@@ -217,20 +287,28 @@ class _Run:
             temperature=None if plan.temperature == 1.0 else plan.temperature,
         )
 
-    def _finish(self, epoch: int, walk: Walk, weights: Weights, variate: ControlVariate, rate: float) -> None:
+    def _finish(self, epoch: int, walk: Walk, weights: Weights, variate: ControlVariate) -> None:
         job, done = self.job, self.finished
         sampling = job.sampling if job.order is None else "replacement"
         factor = batch_factor(job.n, job.step.batch_size, sampling)
         if sampling == "shuffle":  # neighbours of a permutation differ: their products average to |mean|^2 - variance / (n - 1)
             factor *= 1 - 1 / job.n
-        values = batch_moments(walk.sums, variate.lam, factor, variate.source != "none")
+        values = batch_moments(walk.sums, variate.lam, factor, variate.source != "none") if job.step.statistics else {}
         if self.anchor is not None:
             values |= compare(weights, self.anchor)
         if "accuracy" in job.track:
             values["accuracy"] = accuracy(job.problem, weights)
-        if not job.track.isdisjoint(("objective", "statistics")):
+        checked = self.criterion is not None and not self.checks_snapshots
+        read: Pass | None = None
+        if checked or not job.track.isdisjoint(("objective", "statistics")):
             exact = "statistics" in job.track
-            read = self.session.evaluate(*weights, variate if exact else ControlVariate())
+            start = perf_counter()
+            read = self.session.evaluate(
+                *weights, variate if exact or (checked and self._keeps_bias(variate)) else ControlVariate()
+            )
+            if checked and not job.track:  # a pass made for the criterion alone is a cost of the run
+                self.grad_evals += 1
+                self.seconds += perf_counter() - start
             if "objective" in job.track:
                 values |= objective(read, weights[0], job.step)
             if exact:
@@ -241,11 +319,13 @@ class _Run:
             grad_evals=self.grad_evals,
             seconds=self.seconds,
             lam=variate.lam,
-            learning_rate=rate,
+            learning_rate=self.rate,
             **values,
         )
         done.rows.append(row)
         self.finished = replace(done, weights=weights, epochs=epoch + 1)
+        if read is not None and checked:
+            self._check(read, weights, variate)
 
     def _statistics(self, read: Pass, W: FloatArray, sampling: str) -> GradientStats:
         job = self.job
@@ -274,6 +354,13 @@ class _Run:
                 raise
         return stop
 
+    def message(self, status: Status) -> str:
+        """How the run ended, in a sentence; with a criterion, what it found last."""
+        if self.criterion is None or status not in (Status.COMPLETED, Status.CONVERGED):
+            return status.message
+        remedy = ": take more epochs, a larger tol, or method=LBFGS()" if status is Status.COMPLETED else ""
+        return f"{status.message}; {self.criterion.message('epochs')}{remedy}"
+
     def result(self, status: Status) -> Result:
         """The finished epochs as a Result."""
         done, job = self.finished, self.job
@@ -287,6 +374,7 @@ class _Run:
             method=job.method,
             loss=job.problem.loss,
             epochs=done.epochs,
+            message=self.message(status),
             stats=stats[-1] if stats else None,
             random_state=job.seed,
         )

@@ -14,6 +14,9 @@ from typing import Any, SupportsIndex, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._rows import CsrRows
+from ._validation_csr import csr_rows
+from ._validation_csr import finite as finite_csr
 from .backends.base import FloatArray
 from .losses import LOSSES, Loss
 
@@ -100,21 +103,32 @@ def batch_size(value: object, n: int) -> int:
     return size
 
 
+def sampling(value: object) -> str:
+    """How rows are drawn."""
+    return choice(value, ("shuffle", "replacement"), "sampling")
+
+
 # -- rows and other arrays ---------------------------------------------------------------------------------------------
 
 
-def features(X: ArrayLike, *, scan: bool = True) -> FloatArray:
-    """X as (n, d) float32 or float64 rows of unit stride, read in place; a nested list becomes float64.
+def features(X: Any, *, scan: bool = True) -> Any:
+    """X as (n, d) float32 or float64 rows, read in place: an array of unit stride, or `CsrRows` of a CSR matrix.
 
-    scan: look for NaN and infinities, one read of X.
+    A nested list becomes float64. scan: look for NaN and infinities, one read of X.
     """
-    A = _features_array(X)
+    if isinstance(X, CsrRows):
+        return X
+    A = X if hasattr(X, "toarray") else _features_array(X)
+    if A is X and not isinstance(A, np.ndarray):
+        _require_csr(A)
     if A.ndim != 2:
         raise ValueError(f"X must be 2-D (rows, features), got shape {A.shape}; a single feature is X.reshape(-1, 1)")
     if A.dtype not in _FLOATS:
         raise TypeError(f"X has dtype {A.dtype}; rows are read in place as float32 or float64: {_dtype_remedy(A.dtype)}")
     if 0 in A.shape:
         raise ValueError(f"X is empty: shape {A.shape} has no {'rows' if A.shape[0] == 0 else 'features'}")
+    if not isinstance(A, np.ndarray):
+        return csr_rows(A, scan)
     if A.shape[1] == 1:  # the stride of a single feature says nothing, yet a backend may rely on it
         A = np.lib.stride_tricks.as_strided(A, strides=(A.strides[0], A.itemsize), writeable=False)
     if A.strides[1] != A.itemsize or not A.flags.aligned:
@@ -126,14 +140,26 @@ def features(X: ArrayLike, *, scan: bool = True) -> FloatArray:
 
 
 def _features_array(X: ArrayLike) -> NDArray[Any]:
+    if X is None or isinstance(X, str | bytes | dict):
+        raise TypeError(f"X is {type(X).__name__}; expected an array of rows (n, d), float32 or float64")
+    _unmasked(X, "X")
     if isinstance(X, np.ndarray):
         return np.asarray(X)
-    if hasattr(X, "toarray"):
-        raise TypeError(f"X is a sparse {type(X).__name__}; only dense rows are read: pass X.toarray()")
     if not isinstance(X, list | tuple):
         return np.asarray(X)
     A = _from_list(X, "X")
     return A.astype(np.float64) if A.dtype.kind in "bif" else A
+
+
+def _unmasked(values: object, name: str) -> None:
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        raise TypeError(f"{name} is a masked array, and its masked entries would be read as data; fill or drop them first")
+
+
+def _require_csr(X: Any) -> None:
+    if getattr(X, "format", None) != "csr":
+        remedy = "X.tocsr()" if hasattr(X, "tocsr") else "X.toarray()"
+        raise TypeError(f"X is a sparse {type(X).__name__}; sparse rows are read in place from CSR: pass {remedy}")
 
 
 def _from_list(values: ArrayLike, name: str) -> NDArray[Any]:
@@ -149,6 +175,14 @@ def _dtype_remedy(dtype: np.dtype[Any]) -> str:
     if dtype.kind in "OUSV":
         return "convert text and mixed columns to numbers first"
     return "pass X.astype(np.float32) or X.astype(np.float64)"
+
+
+def finite_rows(X: Any) -> None:
+    """Raise for the first NaN or infinity in rows of either kind."""
+    if isinstance(X, CsrRows):
+        finite_csr(X)
+    else:
+        finite(X, "X")
 
 
 def finite(values: NDArray[Any], name: str, first_row: int = 0) -> None:
@@ -170,6 +204,7 @@ def finite(values: NDArray[Any], name: str, first_row: int = 0) -> None:
 
 def real_array(values: ArrayLike, name: str) -> NDArray[Any]:
     """An array of real numbers (bool, integer or floating), not copied."""
+    _unmasked(values, name)
     A = np.asarray(values) if isinstance(values, np.ndarray) else _from_list(values, name)
     if A.dtype.kind not in "biuf":
         raise TypeError(f"{name} has dtype {A.dtype}; real numbers are needed")
@@ -185,6 +220,18 @@ def shape(values: NDArray[Any], expected: tuple[int, ...], name: str, meaning: s
     """Raise unless the array has the shape; `meaning` explains it, as in "(outputs, features)"."""
     if values.shape != expected:
         raise ValueError(f"{name} has shape {values.shape}; expected {expected}, {meaning}")
+
+
+def cast_finite(values: NDArray[Any], dtype: np.dtype[Any], name: str) -> FloatArray:
+    """A copy in `dtype`; raises where a finite number is too large for it."""
+    with np.errstate(over="ignore"):
+        out = np.array(values, dtype, order="C")
+    if out.dtype.itemsize < values.dtype.itemsize and not np.isfinite(out).all():
+        place = np.argwhere(~np.isfinite(out))[0]
+        raise ValueError(
+            f"{name} holds {values[tuple(place)]:g} at {place.tolist()}, too large for {dtype}; scale it or use float64"
+        )
+    return out
 
 
 def sample_weight(values: ArrayLike | None, n: int, dtype: np.dtype[Any]) -> FloatArray | None:
@@ -211,7 +258,7 @@ def initial(values: ArrayLike | None, expected: tuple[int, ...], dtype: np.dtype
     W = real_array(values, name)
     shape(W, expected, name, meaning)
     finite(W, name)
-    return np.array(W, dtype)
+    return cast_finite(W, dtype, name)
 
 
 # -- targets and outputs -----------------------------------------------------------------------------------------------
@@ -230,6 +277,12 @@ def n_outputs(y: NDArray[Any], loss: str, others: Iterable[tuple[str, int]]) -> 
         if k != known[0][1]:
             raise ValueError(f"{name} has {k} output(s) but {known[0][0]} has {known[0][1]}; they must agree")
     k = known[0][1] if known else int(y.max()) + 1
+    if not known and k > max(1000, 10 * len(y)):
+        row = int(y.argmax())
+        raise ValueError(
+            f"y holds label {k - 1} in row {row}, which would make {k} classes of {len(y)} rows; labels are 0 .. k-1 "
+            "(see sklearn's LabelEncoder), and coef_init or a teacher fixes k if so many are meant"
+        )
     if loss == "softmax" and k < 2:
         raise ValueError(f"loss='softmax' needs at least two classes, y has {k}; use loss='logistic' for 0/1 targets")
     return k
@@ -248,7 +301,9 @@ def targets(y: ArrayLike, loss: str, n: int) -> NDArray[Any]:
             raise ValueError(f"y has shape {Y.shape}; loss='logistic' has one output: pass y of shape ({n},)")
         _unit_interval(Y.reshape(n, 1), "y", 0, "loss='logistic' takes 0 and 1, or probabilities")
     elif loss == "softmax":
-        probabilities(Y, "y")
+        if Y.shape[1] == 1:
+            raise ValueError(f"y has shape {Y.shape}; labels are 1-D: pass y.ravel()")
+        probabilities(Y, "y", remedy="rows of y are probabilities, (n, k), or y is 1-D labels")
     return Y
 
 
@@ -268,9 +323,11 @@ def problem_targets(y: NDArray[Any], k: int, dtype: np.dtype[Any]) -> NDArray[An
     if y.ndim == 1 and y.dtype == np.int64 and k > 1:
         if y.max() >= k:
             row = int(np.argmax(y >= k))
-            raise ValueError(f"y holds label {y[row]} in row {row}; with {k} outputs labels are 0 .. {k - 1}")
+            raise ValueError(
+                f"y holds label {y[row]} in row {row}; the teacher or initial weights have {k} outputs, for labels 0 .. {k - 1}"
+            )
         return y
-    return np.ascontiguousarray(y.reshape(len(y), k), dtype)
+    return cast_finite(y.reshape(len(y), k), dtype, "y")
 
 
 def _unit_interval(values: NDArray[Any], name: str, first_row: int, remedy: str) -> None:
@@ -281,9 +338,9 @@ def _unit_interval(values: NDArray[Any], name: str, first_row: int, remedy: str)
         raise ValueError(f"{name} holds {value} in row {row}, column {column}, outside [0, 1]; {remedy}")
 
 
-def probabilities(P: NDArray[Any], name: str, first_row: int = 0) -> None:
+def probabilities(P: NDArray[Any], name: str, first_row: int = 0, remedy: str = "logits are given by Teacher.logits") -> None:
     """Rows (n, k) in [0, 1] that sum to one; with k = 1 only the range is checked."""
-    _unit_interval(P, name, first_row, "logits are given by Teacher.logits")
+    _unit_interval(P, name, first_row, remedy)
     if P.shape[1] == 1:
         return
     sums = P.sum(axis=1, dtype=np.float64)

@@ -19,6 +19,7 @@ import typer
 from ._version import __version__
 
 if TYPE_CHECKING:
+    from .bench import BenchReport
     from .demo import Report, Watch
 
 INTERRUPTED = 130
@@ -129,8 +130,9 @@ def demo(
     Example: kdvr demo --data ~/mnist --epochs 10 --out mnist.png
     """
     from .data import load_digits, load_mnist
-    from .demo import Settings, contenders, run_demo, save_plot
+    from .demo import Settings, check_plot, contenders, run_demo, save_plot
 
+    check_plot(out)
     if data is None:
         split, settings = load_digits(), Settings(epochs=epochs or 60, random_state=seed, backend=backend)
     else:
@@ -144,6 +146,54 @@ def demo(
     if report.interrupted:
         typer.echo("interrupted: the figures above are those of the epochs finished", err=True)
         raise typer.Exit(INTERRUPTED)
+
+
+@app.command()
+def bench(
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the engine, and of the machine's own figures.")] = 1,
+    rounds: Annotated[int, typer.Option(min=1, help="Measurements behind each median.")] = 3,
+    scale: Annotated[float, typer.Option(min=1e-3, max=4.0, help="Multiplies the numbers of rows.")] = 1.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Time the fused pass and an epoch of each method, beside the machine's FMA peak and read bandwidth; under a minute.
+
+    The floor is the time in which the machine could read the rows or do the multiply-adds, whichever is longer.
+
+    Example: kdvr bench --threads 2
+    """
+    from .bench import run_bench
+
+    report = run_bench(threads, rounds, scale, lambda stage: typer.echo(stage, err=True))
+    if as_json:
+        typer.echo(json.dumps(report.plain(), indent=2))
+    else:
+        _print_bench(report)
+
+
+def _print_bench(report: BenchReport) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    m = report.machine
+    typer.echo(f"{m.isa}, {m.threads} thread{'s' * (m.threads > 1)}, float32, medians of {report.rounds}")
+    typer.echo(f"machine: {m.fma_peak / 1e9:.1f} G multiply-adds/s, {m.read_bandwidth / 1e9:.1f} GB/s read from memory")
+    passes = Table("pass over", "outputs", title="one fused pass", title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0))
+    for column in ("rows/s", "GB/s", "of floor"):
+        passes.add_column(column, justify="right", no_wrap=True)
+    passes.add_column("set by", no_wrap=True)
+    for p in report.passes:
+        rates = f"{p.rows_per_second:,.0f}", f"{p.bytes_per_second / 1e9:.2f}", f"{p.floor_fraction:.0%}"
+        passes.add_row(f"{p.n} x {p.d}" + ", teacher" * p.teacher, str(p.k), *rates, p.bound)
+    title = "an epoch, {} x {}, {} outputs".format(*report.epoch_shape)
+    epochs = Table("method", title=title, title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0))
+    for column in ("batch", "milliseconds", "rows/s"):
+        epochs.add_column(column, justify="right", no_wrap=True)
+    for e in report.epochs:
+        epochs.add_row(e.method, str(e.batch_size), f"{e.seconds * 1e3:.1f}", f"{e.rows_per_second:,.0f}")
+    console = Console()
+    console.print(passes)
+    console.print(epochs)
 
 
 @contextmanager

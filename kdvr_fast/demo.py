@@ -120,6 +120,17 @@ def run_demo(data: Split, settings: Settings, watch: Watch = lambda label, epoch
     )
 
 
+def check_plot(path: Path) -> None:
+    """Raise before any work is done if a plot could not be written there."""
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    if not path.resolve().parent.is_dir():
+        raise FileNotFoundError(f"{path.resolve().parent} is no directory; make it, or choose another place for the plot")
+    known = FigureCanvasBase.filetypes
+    if path.suffix.lower().lstrip(".") not in known:
+        raise ValueError(f"a plot cannot be written as {path.name!r}; its name ends in one of {', '.join(sorted(known))}")
+
+
 def save_plot(report: Report, path: str | Path) -> Path:
     """Write the gap to the optimum against gradient evaluations, log scale, as a picture; returns the path.
 

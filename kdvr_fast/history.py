@@ -50,17 +50,18 @@ COLUMNS: dict[str, str] = {
 
 def batch_moments(sums: Sums, lam: float, factor: float, has_anchor: bool) -> dict[str, float]:
     """The free second-moment columns of one epoch; NaN where nothing was accumulated, differences cut off at 0."""
-    if not sums.pairs or not sums.rows:
-        return {}
     xx, xt, tt = sums.xx / sums.rows, sums.xt / sums.rows, sums.tt / sums.rows
+    row = {"mean_sq_norm": xx}
+    if has_anchor:
+        row |= {"teacher_mean_sq_norm": tt, "cross": xt}
+    if not sums.pairs:  # an epoch of one row says nothing about the spread
+        return row
     pair_xx, pair_xt, pair_tt = sums.pair_xx / sums.pairs, sums.pair_xt / sums.pairs, sums.pair_tt / sums.pairs
-    row = {
+    return row | {
         "running_grad_norm": float(np.sqrt(max(0.0, pair_xx))),
-        "mean_sq_norm": xx,
         "sgd_variance": factor * max(0.0, xx - pair_xx),
         "variance": factor * max(0.0, xx - 2 * lam * xt + lam**2 * tt - (pair_xx - 2 * lam * pair_xt + lam**2 * pair_tt)),
     }
-    return row | {"teacher_mean_sq_norm": tt, "cross": xt} if has_anchor else row
 
 
 def make_row(**values: float) -> dict[str, float]:

@@ -24,6 +24,7 @@ class Loss:
 
     smoothness: the largest eigenvalue of d2loss/dz2 over all z: L_i = smoothness * |a_i|^2 + alpha.
     linear_in_target: residual = link(z) - y, so that soft targets equal a difference of residuals.
+    curvature: (u, v), (n, k) each, with d2loss/dz2 = diag(u_i) - v_i v_i^T, from the predictions link(z).
     """
 
     name: str
@@ -33,6 +34,7 @@ class Loss:
     value: Callable[[Array, Array], Array]
     residual: Callable[[Array, Array], Array]
     link: Callable[[Array], Array]
+    curvature: Callable[[Array], tuple[Array, Array]]
     linear_in_target: bool = True
 
 
@@ -78,6 +80,7 @@ LOSSES: dict[str, Loss] = {
             value=lambda y, z: 0.5 * ((z - y) ** 2).sum(axis=1),
             residual=lambda y, z: z - y,
             link=lambda z: z,
+            curvature=lambda p: (np.ones_like(p), np.zeros_like(p)),
         ),
         Loss(
             name="logistic",
@@ -87,6 +90,7 @@ LOSSES: dict[str, Loss] = {
             value=lambda y, z: (np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z))) - y * z).sum(axis=1),
             residual=lambda y, z: _sigmoid(z) - y,
             link=_sigmoid,
+            curvature=lambda p: (p, p),
         ),
         Loss(
             name="softmax",
@@ -96,6 +100,7 @@ LOSSES: dict[str, Loss] = {
             value=_softmax_value,
             residual=_softmax_residual,
             link=_softmax,
+            curvature=lambda p: (p, p),
         ),
     )
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from math import isnan
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,7 @@ class Status(str, Enum):
     """How a run ended. Each has a `message` and a `remedy`."""
 
     COMPLETED = "completed"
+    CONVERGED = "converged"
     STOPPED = "stopped"
     INTERRUPTED = "interrupted"
     DIVERGED = "diverged"
@@ -42,6 +44,7 @@ class Status(str, Enum):
 
 _ENDINGS = {
     "completed": ("all epochs were run", ""),
+    "converged": ("the gradient became as small as tol asks", ""),
     "stopped": ("a callback ended the run", ""),
     "interrupted": (
         "an interrupt (Ctrl-C) ended the run; the weights are those of the last finished epoch",
@@ -49,7 +52,8 @@ _ENDINGS = {
     ),
     "diverged": (
         "the loss exploded or became non-finite; the weights are those of the last good epoch",
-        "lower learning_rate (learning_rate='auto' takes one from the data's smoothness), or scale the features of X",
+        "lower learning_rate (learning_rate='auto' takes one from the data's smoothness), or scale the features of X; "
+        "with check_input=False also look for NaN in X",
     ),
 }
 
@@ -59,7 +63,8 @@ class Result:
     """Outcome of `solve`.
 
     coef (k, d) and intercept (k,), of X's dtype: the last finished epoch's, averaged if that was asked for.
-    history: one row an epoch. status: how the run ended. backend: name of the engine that ran. epochs: finished ones.
+    history: one row an epoch. status: how the run ended; message: the same in a sentence, with what the criterion of `tol`
+    found. backend: name of the engine that ran. epochs: finished ones (iterations of `LBFGS`).
     stats: the last exact GradientStats if "statistics" was tracked, else None. method, loss: as given.
     random_state: the seed that replays the sampling (drawn if None was given); None if a Generator was given.
     """
@@ -72,12 +77,13 @@ class Result:
     method: Method
     loss: str
     epochs: int
+    message: str
     stats: GradientStats | None = None
     random_state: int | None = field(default=None)
 
     def decision_function(self, X: ArrayLike) -> FloatArray:
         """Logits z = W a + b, (n, k), of X's dtype; for the squared loss these are the predicted values."""
-        A = check.features(X)
+        A = check.features(X)[:]
         if A.shape[1] != self.coef.shape[1]:
             raise ValueError(f"X has {A.shape[1]} features, the weights have {self.coef.shape[1]}")
         Z: FloatArray = A @ self.coef.T.astype(A.dtype) + self.intercept.astype(A.dtype)
@@ -97,8 +103,13 @@ def predictions(Z: FloatArray, loss: str) -> NDArray[Any]:
     return Z[:, 0] if Z.shape[1] == 1 else Z
 
 
+class ConvergenceWarning(UserWarning):
+    """`tol` was given and not reached; the message says how far the run came and what to do."""
+
+
 class DivergenceError(ArithmeticError):
-    """The loss exploded or became non-finite. epoch: from 1. value: its running loss. learning_rate: of its last step.
+    """The loss exploded or became non-finite. epoch: from 1. value: its running loss. learning_rate: of its last step, NaN
+    for a method without one.
 
     result: the `Result` with the weights of the last good epoch, status "diverged".
     """
@@ -111,8 +122,8 @@ class DivergenceError(ArithmeticError):
         self.result: Result | None = None
 
     def __str__(self) -> str:
+        at = "" if isnan(self.learning_rate) else f" at learning_rate={self.learning_rate:.6g}"
         return (
-            f"training diverged in epoch {self.epoch}: running loss {self.value:.6g} at "
-            f"learning_rate={self.learning_rate:.6g}; {Status.DIVERGED.remedy}. "
+            f"training diverged in epoch {self.epoch}: running loss {self.value:.6g}{at}; {Status.DIVERGED.remedy}. "
             "The weights of the last good epoch are in this error's `result`."
         )

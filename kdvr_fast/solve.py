@@ -11,15 +11,15 @@ from numpy.typing import ArrayLike
 from . import _validation as check
 from ._measuring import Weights
 from ._problem import make_problem
-from ._training import Callback, Job, train
+from ._training import Callback, Job, Run, train
 from .backends import get_backend
 from .backends.base import FloatArray, Problem, Step
+from .lbfgs import Descent
 from .methods import METHODS, SGD, Method, Plan
 from .result import Result
 from .schedules import Constant, LearningRate
 from .teachers import Teacher
 
-SAMPLINGS = ("shuffle", "replacement")
 TRACKS = ("objective", "statistics", "accuracy")
 _SGD = SGD()
 _CACHE_EPOCHS = 2  # an anchor used for longer is worth the pass that stores its residuals
@@ -35,6 +35,7 @@ def solve(
     learning_rate: float | LearningRate | Literal["auto"] = 0.05,
     batch_size: int = 10,
     epochs: int = 20,
+    tol: float | None = None,
     alpha: float = 0.0,
     l1_ratio: float = 0.0,
     fit_intercept: bool = True,
@@ -67,8 +68,9 @@ def solve(
     over the rows it has.
 
     Args:
-        X: (n, d) float32 or float64, unit stride along features, read in place (memory maps too). A nested list becomes
-            float64.
+        X: (n, d) float32 or float64, read in place: an array with unit stride along features (memory maps too), or a SciPy CSR
+            matrix with sorted indices, int32 or int64, which is never made dense: a step costs O(k) a non-zero of the batch,
+            with momentum O(k d). A nested list becomes float64.
         y: softmax: integer labels 0 .. k-1, (n,), or rows of probabilities (n, k). logistic: 0/1 or probabilities, (n,).
             squared: (n,) or (n, k). k follows from y, coef_init or the teacher.
         loss: "squared" = |z - y|^2 / 2, "logistic" (k = 1), "softmax".
@@ -76,7 +78,12 @@ def solve(
         teacher: a `Teacher`, where the method takes one.
         learning_rate: rate per step: a number, a schedule (`Constant`, `Inverse`, `Cosine`, `Exponential`), or "auto", a
             constant from the smoothness of the data (`kdvr_fast.auto_learning_rate`).
-        batch_size: rows per step, 1 .. n. epochs: walks over the data.
+        batch_size: rows per step, 1 .. n. epochs: walks over the data, at most.
+        tol: stop, with status "converged", once the gradient's norm is at most tol times that at the initial weights. The
+            gradient is that of the objective above, for `KD`, `RepeatedKD` and `LBFGS` with lam also minus lam m (what they
+            minimise); with L1 it is the proximal gradient mapping at the current learning rate. `SVRG` looks at its
+            snapshots, `LBFGS` at each iteration, both for nothing; every other method, and an average, makes a pass after
+            each epoch, which counts unless the epoch's end is tracked anyway. Not reached: a `ConvergenceWarning`.
         alpha: weight of the penalty. l1_ratio: its L1 part, in [0, 1].
         momentum, nesterov: as in torch.optim.SGD, without dampening.
         average: True returns the mean of the weights over all steps (Polyak), an integer e that over the steps after the first
@@ -107,8 +114,8 @@ def solve(
         DivergenceError: the loss passed a million times its initial size or is not finite; its `result` has the last good
             weights.
         RuntimeError: the backend cannot run here.
-        An exception of a callback passes through with the run so far as its attribute `result`. Ctrl-C raises nothing: the
-        result has status "interrupted", and a RuntimeWarning is given.
+        An exception of a callback passes through with the run so far as its attribute `result`. Ctrl-C during
+        training raises nothing: the result has status "interrupted", and a RuntimeWarning is given.
 
     Example:
         >>> import numpy as np
@@ -139,10 +146,14 @@ def solve(
     plan = _plan(method, teacher, loss)
     (n, d), k, dtype = problem.X.shape, problem.n_outputs, problem.X.dtype
     epochs = check.count(epochs, "epochs", low=1)
-    check.choice(sampling, SAMPLINGS, "sampling")
+    check.sampling(sampling)
     alpha, l1_ratio = check.non_negative(alpha, "alpha"), check.number(l1_ratio, "l1_ratio", low=0.0, high=1.0)
+    full = plan.full_batch
+    if full is not None and alpha * l1_ratio > 0:
+        remedy = "use l1_ratio=0, or SVRG() or SAGA()"
+        raise ValueError(f"{type(method).__name__} needs a smooth objective and l1_ratio={l1_ratio:g} has none: {remedy}")
     step = Step(
-        batch_size=check.batch_size(batch_size, n),
+        batch_size=check.batch_size(batch_size, n) if full is None else n,
         l2=alpha * (1 - l1_ratio),
         l1=alpha * l1_ratio,
         momentum=check.momentum(momentum),
@@ -163,8 +174,8 @@ def solve(
         method=method,
         plan=plan,
         step=step,
-        epochs=epochs,
-        learning_rate=_learning_rate(learning_rate, problem, step, alpha, sampling, plan),
+        epochs=epochs if full is None else full.max_iter,
+        learning_rate=Constant(1.0) if full is not None else _learning_rate(learning_rate, problem, step, sampling, plan),
         initial=initial,
         rng=rng,
         seed=seed,
@@ -176,8 +187,9 @@ def solve(
         average_after=_average_after(average, epochs),
         track=_track(track, loss),
         callbacks=_callbacks(callbacks),
+        tol=None if tol is None else check.positive(tol, "tol"),
     )
-    return train(job, engine, n_threads)
+    return train((Run if full is None else Descent)(job, engine, n_threads))
 
 
 def _plan(method: Method, teacher: Teacher | None, loss: str) -> Plan:
@@ -208,6 +220,8 @@ def _teacher(teacher: Teacher | None, plan: Plan, problem: Problem, scan: bool) 
 def _cached(asked: bool | None, plan: Plan, teacher: Teacher | None, epochs: int) -> bool:
     """Whether the residuals of an anchor that has weights are stored."""
     tempered = plan.temperature != 1.0
+    if plan.full_batch is not None:  # the anchor is read once
+        return False
     if asked is None:
         lasts = epochs if plan.refresh == "never" else min(epochs, plan.refresh_epochs)
         return not tempered and (plan.centered or lasts > _CACHE_EPOCHS)
@@ -222,7 +236,7 @@ def _cached(asked: bool | None, plan: Plan, teacher: Teacher | None, epochs: int
     return False
 
 
-def _learning_rate(given: object, problem: Problem, step: Step, alpha: float, sampling: str, plan: Plan) -> LearningRate:
+def _learning_rate(given: object, problem: Problem, step: Step, sampling: str, plan: Plan) -> LearningRate:
     if isinstance(given, LearningRate) and not isinstance(given, type):
         return given
     if isinstance(given, str):
@@ -233,7 +247,7 @@ def _learning_rate(given: object, problem: Problem, step: Step, alpha: float, sa
             problem.X,
             problem.loss,
             batch_size=step.batch_size,
-            alpha=alpha,
+            alpha=step.l2,
             fit_intercept=problem.fit_intercept,
             sample_weight=problem.weights,
             sampling=sampling,
@@ -258,7 +272,10 @@ def _average_after(average: object, epochs: int) -> int | None:
 
 
 def _track(track: str | Sequence[str], loss: str) -> frozenset[str]:
-    names = frozenset(check.choice(t, TRACKS, "track") for t in ((track,) if isinstance(track, str) else track))
+    given = (track,) if isinstance(track, str) else track
+    if not isinstance(given, list | tuple | set | frozenset):
+        raise TypeError(f"track must be a name or several of {', '.join(TRACKS)}, got {track!r}")
+    names = frozenset(check.choice(t, TRACKS, "track") for t in given)
     if "accuracy" in names and loss == "squared":
         raise ValueError("track='accuracy' needs a classification loss; loss='squared' has no classes")
     return names

@@ -22,8 +22,6 @@ from .backends import get_backend
 from .backends.base import ControlVariate, FloatArray, Pass, Problem, Session
 from .teachers import Teacher
 
-SAMPLINGS = ("replacement", "shuffle")
-
 
 @dataclass(frozen=True)
 class GradientStats:
@@ -170,7 +168,7 @@ def gradient_stats(
     """Statistics of the stochastic gradient at fixed weights, in one read of the data and O(k d + n k) memory.
 
     Args:
-        X: (n, d) float32 or float64, rows contiguous; read in place. y: targets as in `solve`.
+        X: (n, d) float32 or float64, rows contiguous or a SciPy CSR matrix; read in place. y: targets as in `solve`.
         coef: (k, d), or (d,) for one output. intercept: (k,), zero if None.
         loss: "squared", "logistic" or "softmax".
         teacher: a `Teacher`; its gradient on row i is residual(teacher's output_i) (x) a_i.
@@ -198,19 +196,19 @@ def gradient_stats(
     """
     check.non_negative(alpha, "alpha")
     check.non_negative(teacher_alpha, "teacher_alpha")
-    check.choice(sampling, SAMPLINGS, "sampling")
+    check.sampling(sampling)
     free = intercept is not None if fit_intercept is None else check.flag(fit_intercept, "fit_intercept")
     problem = make_problem(
         X, y, loss, coef=("coef", coef), teacher=teacher, sample_weight=sample_weight, fit_intercept=free, scan=False
     )
     if teacher_alpha and (teacher is None or not teacher.linear):
         raise ValueError("teacher_alpha needs a linear teacher: Teacher.weights(W, b)")
-    b = check.batch_size(batch_size, len(problem.X))
+    b = check.batch_size(batch_size, problem.n)
     point = _point(problem, coef, intercept)
     session = _open(problem, backend, n_threads)
     read = session.evaluate(*point, _place_teacher(session, problem, teacher))
     if not np.isfinite(read.sums.xx):  # only then is it worth a second read to say where
-        check.finite(problem.X, "X")
+        check.finite_rows(problem.X)
     theta = teacher.theta(problem.X.dtype)[0] if teacher is not None and teacher.linear else None
     return stats_from_pass(
         read, point[0], alpha=alpha, theta=theta, teacher_alpha=teacher_alpha, batch_size=b, sampling=sampling
@@ -271,7 +269,7 @@ def gradient_similarity(
         _corrected(session.evaluate(*point, _place_teacher(session, problem, teacher, T)), lam) for T in (temperature, 1.0)
     )
     if not np.isfinite(standard).all():
-        check.finite(problem.X, "X")
+        check.finite_rows(problem.X)
     return _ratio(_dot(standard, shift), float(np.linalg.norm(standard) * np.linalg.norm(shift)))
 
 

@@ -83,6 +83,7 @@ class Teacher:
             theta = theta[None, :]
         if theta.ndim != 2:
             raise ValueError(f"teacher weights have shape {theta.shape}; expected (outputs, features)")
+        theta = np.array(theta)  # a copy: the caller may go on changing his
         check.finite(theta, "teacher weights")
         intercept = check.initial(b, (len(theta),), np.dtype(np.float64), "teacher intercept", "one number an output")
         return cls("weights", theta, intercept)
@@ -175,33 +176,33 @@ class Teacher:
         """Weights (k, d) and intercept (k,) of a linear teacher, in `dtype`."""
         if self.intercept is None:
             raise TypeError(f"a teacher of {self.kind} has no weights")
-        return np.array(self.source, dtype), np.array(self.intercept, dtype)
+        return check.cast_finite(self.source, dtype, "teacher weights"), check.cast_finite(
+            self.intercept, dtype, "teacher intercept"
+        )
 
-    def table(
-        self, X: FloatArray, y: NDArray[Any], loss: str, k: int, *, temperature: float = 1.0, scan: bool = True
-    ) -> FloatArray:
+    def table(self, X: Any, y: NDArray[Any], loss: str, k: int, *, temperature: float = 1.0, scan: bool = True) -> FloatArray:
         """The (n, k) table of a teacher that is not linear, of X's dtype: residuals at T = 1, else tempered outputs.
 
         X, y as in `backends.base.Problem`. scan: check the teacher's values (finite; probabilities that sum to 1).
         """
-        out = np.empty((len(X), k), X.dtype)
+        out = np.empty((X.shape[0], k), X.dtype)
         rule = LOSSES[loss]
-        for rows in _chunks(len(X), k):
+        for rows in _chunks(X.shape[0], k):
             values = self._outputs(X[rows], rows, loss, k, scan)
             raw = self.kind == "logits" or loss == "squared"
             t = rule.link(values / temperature) if raw else _temper(values, temperature)
             out[rows] = t if temperature != 1.0 else _minus_target(t, y[rows])
         return out
 
-    def _outputs(self, A: FloatArray, rows: slice, loss: str, k: int, scan: bool) -> NDArray[np.float64]:
+    def _outputs(self, A: Any, rows: slice, loss: str, k: int, scan: bool) -> NDArray[np.float64]:
         """Logits or probabilities of some rows, float64 (rows, k)."""
         if self.kind == "estimator":
             given = self.source.predict(A) if loss == "squared" else self.source.predict_proba(A)
             values = check.real_array(given, "the teacher's output")
             if loss == "logistic" and values.ndim == 2 and values.shape[1] == 2:
                 values = values[:, 1]
-            values = values.reshape(len(A), -1) if values.ndim == 1 else values
-            check.shape(values, (len(A), k), "the teacher's output", "(rows, outputs)")
+            values = values.reshape(A.shape[0], -1) if values.ndim == 1 else values
+            check.shape(values, (A.shape[0], k), "the teacher's output", "(rows, outputs)")
         elif self.top is not None:
             if scan:
                 self.top.check(rows)
@@ -235,7 +236,8 @@ def _temper(p: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
     if temperature == 1.0:
         return p
     single = p.shape[1] == 1
-    q = np.power(np.hstack([1.0 - p, p]) if single else p, 1.0 / temperature, dtype=np.float64)
+    q = np.hstack([1.0 - p, p]) if single else p
+    q = np.power(q / q.max(axis=1, keepdims=True), 1.0 / temperature)  # the largest becomes 1, so that no row vanishes
     q /= q.sum(axis=1, keepdims=True)
     return np.asarray(q[:, 1:] if single else q, np.float64)
 

@@ -17,11 +17,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _validation as check
+from ._rows import blocks, dense, stack
 
 if TYPE_CHECKING:
     from .statistics import GradientStats
 
-_BLOCK_BYTES = 1 << 23  # a block of rows turned into float64: small beside any X worth chunking
+_BLOCK_NUMBERS = 1 << 20  # of a block of rows turned into float64: small beside any X worth chunking
 _GRAM_LIMIT = 512  # up to this many features the d x d Gram matrix is formed exactly (2 MiB of float64)
 _ORACLE_LIMIT = 48  # the oracle solves a dense system of d^2 unknowns: 42 MB at d = 48
 _EIGSH_TOL = 1e-6  # relative: far below what a step size can notice
@@ -137,7 +138,7 @@ def smoothness(
     ``L_full = smoothness * lambda_max(1/n sum s_i a_i a_i^T) + alpha``.
 
     Args:
-        X: (n, d) float32 or float64, rows contiguous; read in blocks, twice; sums in float64.
+        X: (n, d) float32 or float64, rows contiguous or CSR; read in blocks, twice; sums in float64.
         loss: "squared", "logistic" or "softmax".
         alpha: the L2 coefficient (a term ``alpha/2 |W|^2`` of the objective).
         fit_intercept: whether a constant feature 1 is appended (alpha then bounds its curvature from above).
@@ -159,12 +160,12 @@ def smoothness(
     rows = check.features(X, scan=False)
     scale = check.loss(loss).smoothness
     check.non_negative(alpha, "alpha")
-    n = len(rows)
+    n = rows.shape[0]
     weights = check.sample_weight(sample_weight, n, np.dtype(np.float64))
     s = np.ones(n) if weights is None else weights.astype(np.float64)
-    norms = np.concatenate([(A * A).sum(1) for _, A in _blocks(rows, fit_intercept)])
+    norms = np.concatenate([(A * A).sum(axis=1) for _, A in _blocks(rows, fit_intercept)])
     if not np.isfinite(norms).all():  # only then is it worth another read to say where
-        check.finite(rows, "X")
+        check.finite_rows(rows)
     L = scale * s * norms + alpha
     top = _largest_eigenvalue(rows, s, fit_intercept)
     return Smoothness(L_max=float(L.max()), L_mean=float(L.mean()), L_full=float(scale * top + alpha))
@@ -206,12 +207,16 @@ def auto_learning_rate(
     recursive: bool = False,
     momentum: float = 0.0,
 ) -> float:
-    """A constant learning rate that the theory covers: ``(1 - momentum) / (2 L(b))``, for recursive anchors a 3 for the 2.
+    """A constant rate: ``(1 - momentum) / (2 L(b))``, for recursive anchors ``(1 - momentum) / (L(b) + 2 f(b) L_max)``.
+
+    f(b) L_max, with f(b) = (n-b)/(b(n-1)) ("shuffle") or 1/b ("replacement"), is the part of L(b) that comes from single rows.
+    A recursive anchor triples that part alone: the rate is SAGA's 1/(3 L_max) for single rows and gradient descent's 1/L_full
+    for all, and between them follows the batch. The other estimators double all of L(b).
 
     Args:
         X, loss, alpha, fit_intercept, sample_weight: as in `smoothness`.
         batch_size, sampling: as in `batch_smoothness`.
-        recursive: the anchor follows the iterates (SVRG, L-SVRG, SAGA), which costs a constant.
+        recursive: the anchor follows the iterates (SVRG, L-SVRG, SAGA).
         momentum: heavy ball or Nesterov with coefficient mu multiplies the effective rate by ``1 / (1 - mu)``.
 
     Returns:
@@ -225,33 +230,35 @@ def auto_learning_rate(
         >>> auto_learning_rate(np.eye(2), "squared", fit_intercept=False)
         0.5
 
-    Source: SGD: gamma <= 1/(2 L) (arXiv:1901.09401, Theorem 3.1); SAGA: 1/(3 L) (arXiv:1407.0202).
+    Source: SGD: gamma <= 1/(2 L) (arXiv:1901.09401, Theorem 3.1); SAGA: 1/(3 L_max) for single rows (arXiv:1407.0202); for
+    batches as in Gazagnadou, Gower and Salmon, arXiv:1902.00071, with their constant 4 made 3 and 1.
     """
     check.momentum(momentum)
     constants = smoothness(X, loss, alpha=alpha, fit_intercept=fit_intercept, sample_weight=sample_weight)
-    L = batch_smoothness(constants, len(check.features(X, scan=False)), batch_size, sampling)
+    n = check.features(X, scan=False).shape[0]
+    L = batch_smoothness(constants, n, batch_size, sampling)
     if L <= 0:
         raise ValueError("X is all zero and alpha is 0, so no learning rate follows from the data: pass a number")
-    return (1 - momentum) / ((3 if recursive else 2) * L)
+    from .statistics import batch_factor  # here, since both modules are roots of the package's imports
+
+    total = L + 2 * batch_factor(n, batch_size, sampling) * constants.L_max if recursive else 2 * L
+    return (1 - momentum) / total
 
 
-def _blocks(X: NDArray[Any], fit_intercept: bool) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+def _blocks(X: Any, fit_intercept: bool) -> Iterator[tuple[slice, Any]]:
     """Blocks of rows in float64, with a 1 appended if there is an intercept."""
-    size = max(1, _BLOCK_BYTES // (8 * X.shape[1]))
-    for start in range(0, len(X), size):
-        rows = slice(start, start + size)
-        A = np.asarray(X[rows], np.float64)
-        yield rows, np.column_stack([A, np.ones(len(A))]) if fit_intercept else A
+    for rows, A in blocks(X, _BLOCK_NUMBERS):
+        yield rows, stack([A, np.ones((A.shape[0], 1))], axis=1) if fit_intercept else A
 
 
-def _largest_eigenvalue(X: NDArray[Any], s: NDArray[np.float64], fit_intercept: bool) -> float:
+def _largest_eigenvalue(X: Any, s: NDArray[np.float64], fit_intercept: bool) -> float:
     """lambda_max of 1/n sum s_i a_i a_i^T: of the matrix itself if it is small, else by Lanczos iteration."""
-    size = X.shape[1] + int(fit_intercept)
+    n, size = X.shape[0], X.shape[1] + int(fit_intercept)
     if size <= _GRAM_LIMIT:
         gram = np.zeros((size, size))
         for rows, A in _blocks(X, fit_intercept):
-            gram += A.T @ (s[rows, None] * A)
-        return float(np.linalg.eigvalsh(gram / len(X))[-1])
+            gram += dense(A.T @ (A * s[rows, None]))
+        return float(np.linalg.eigvalsh(gram / n)[-1])
 
     from scipy.sparse.linalg import LinearOperator, eigsh
 
@@ -259,7 +266,8 @@ def _largest_eigenvalue(X: NDArray[Any], s: NDArray[np.float64], fit_intercept: 
         out = np.zeros(size)
         for rows, A in _blocks(X, fit_intercept):
             out += A.T @ (s[rows] * (A @ v.ravel()))
-        return out / len(X)
+        out /= n
+        return out
 
     operator = LinearOperator((size, size), matvec=product, dtype=np.float64)
     start = np.random.default_rng(0).normal(size=size)  # fixed: the same data must give the same step size

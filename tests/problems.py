@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
+from kdvr_fast._rows import CsrRows
 from kdvr_fast.backends import backend_status
 from kdvr_fast.backends.base import ControlVariate, FloatArray, Pass, Problem, Session
 from kdvr_fast.losses import LOSSES
@@ -37,15 +39,30 @@ def make_problem(
     fit_intercept: bool = True,
     dense: bool = False,
     scale: float = 1.0,
+    density: float = 1.0,
 ) -> Problem:
-    """Gaussian rows times `scale`; targets as `make_targets`; weights of mean one if weighted."""
+    """Gaussian rows times `scale`, that share of them not 0; targets as `make_targets`; weights of mean one if weighted."""
     rng = np.random.default_rng(seed)
     k = OUTPUTS[loss] if k is None else k
     X = (scale * rng.normal(size=(n, d))).astype(dtype)
+    if density < 1:
+        X *= rng.random((n, d)) < density
     y = make_targets(loss, n, k, rng, dtype, dense)
     s = rng.uniform(0.1, 2.0, n)
     weights = (s / s.mean()).astype(dtype) if weighted else None
     return Problem(X, y, loss, k, weights, fit_intercept)
+
+
+def to_csr(X: FloatArray, index: type = np.int32) -> CsrRows:
+    """The same rows, sparse, with features and offsets of that type."""
+    matrix = csr_array(X)
+    return CsrRows(matrix.data, matrix.indices.astype(index), matrix.indptr.astype(index), X.shape)
+
+
+def row_norms(problem: Problem) -> NDArray[np.float64]:
+    """|a_i|^2, and 1 for the intercept, float64 (n,)."""
+    A = problem.X[:].astype(np.float64)
+    return np.asarray((A * A).sum(axis=1)) + problem.fit_intercept
 
 
 def make_point(problem: Problem, seed: int = 1, scale: float = 0.5) -> tuple[FloatArray, FloatArray]:
@@ -85,7 +102,7 @@ def make_table(problem: Problem, variate: ControlVariate, seed: int = 2) -> Floa
     """Rows for `anchor_table`: a random teacher's residuals, or its outputs at the variate's temperature."""
     loss = LOSSES[problem.loss]
     W, b = make_point(problem, seed)
-    z = problem.X @ W.T + b + np.random.default_rng(seed).normal(size=(len(problem.X), problem.n_outputs))
+    z = problem.X[:] @ W.T + b + np.random.default_rng(seed).normal(size=(problem.n, problem.n_outputs))
     if variate.temperature is not None:
         return loss.link(z / variate.temperature).astype(problem.X.dtype)
     return loss.residual(problem.y, z).astype(problem.X.dtype)

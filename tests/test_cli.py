@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -141,3 +144,21 @@ def test_the_optimum_is_reached_in_float32_too(tmp_path: Path) -> None:
         settings = demo.Settings(epochs=1, alpha=1e-2, backend=BACKEND)
         values.append(demo.run_demo(load_mnist(tmp_path, dtype), settings).optimum)
     assert values[0] == pytest.approx(values[1], rel=30 * float(np.finfo(np.float32).eps))
+
+
+@pytest.mark.parametrize(("name", "message"), [("no/such/place/plot.png", "is no directory"), ("plot.xyz", "ends in one of")])
+def test_a_plot_that_cannot_be_written_is_refused_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str
+) -> None:
+    monkeypatch.setattr("kdvr_fast.demo.run_demo", lambda *_: pytest.fail("it trained first"))
+    result = CliRunner().invoke(cli.app, ["demo", "--out", str(tmp_path / name)])
+    assert message in str(result.exception)
+
+
+def test_info_shows_a_forced_instruction_set_that_is_not_there() -> None:
+    root = Path(kd.__file__).parents[1]
+    code = "import sys; from kdvr_fast.cli import main; sys.argv = ['kdvr', 'info', '--json']; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, env={**os.environ, "KDVR_ISA": "mmx"}, capture_output=True, text=True
+    )
+    assert "KDVR_ISA=mmx is not available" in json.loads(done.stdout)["backends"]["native"], done.stderr

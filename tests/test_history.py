@@ -230,3 +230,9 @@ def test_the_running_variance_is_unbiased_however_rows_are_drawn(sampling):
     exact = kd.gradient_stats(X, y, W, loss="squared", teacher=teacher, batch_size=2, sampling=sampling)
     assert run.history["sgd_variance"].mean() == pytest.approx(exact.variance, rel=0.05)
     assert run.history["variance"].mean() == pytest.approx(exact.variance_at(0.5), rel=0.05)
+
+
+def test_one_row_has_norms_but_no_spread(backend):
+    run = kd.solve([[3.0, 4.0]], [2.0], loss="squared", batch_size=1, epochs=1, fit_intercept=False, backend=backend)
+    assert run.history["mean_sq_norm"][0] == pytest.approx(2.0**2 * 25)
+    assert np.isnan(run.history["variance"][0])

@@ -110,7 +110,7 @@ def test_the_gil_is_released():
     assert during > 10_000  # with the GIL held the counter could not move at all
 
 
-def test_ctrl_c_stops_within_a_second_and_returns_the_last_epoch():
+def test_ctrl_c_stops_within_a_second_and_returns_the_last_epoch(request):
     X, y = big_problem()
     first_epoch: list[np.ndarray] = []
     sent: list[float] = []
@@ -124,6 +124,8 @@ def test_ctrl_c_stops_within_a_second_and_returns_the_last_epoch():
         threading.Timer(0.2, press_ctrl_c).start()
 
     order = np.tile(np.arange(len(X)), (2, 150))  # an epoch of this takes more than a second
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     with pytest.warns(RuntimeWarning, match="interrupted"):
         result = kd.solve(
             X, y, loss="softmax", learning_rate=1e-3, batch_size=10, order=order, epochs=2, callbacks=(after_epoch,)

@@ -13,7 +13,18 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from problems import LOSS_NAMES, VARIATES, every_compiled_backend, make_point, make_problem, make_table, prepare, variates_of
+from problems import (
+    LOSS_NAMES,
+    VARIATES,
+    every_compiled_backend,
+    make_point,
+    make_problem,
+    make_table,
+    prepare,
+    row_norms,
+    to_csr,
+    variates_of,
+)
 
 from kdvr_fast.backends import get_backend
 from kdvr_fast.backends.base import LARGEST, Problem, Step
@@ -29,6 +40,7 @@ SHAPES = {  # n, d, largest k; tall and wide rows take an engine over its blocks
     "wide": st.tuples(st.integers(1, 60), st.integers(600, 2600), st.just(4)),
 }
 LAYOUTS = ("plain", "wide", "every other row", "backwards", "read-only")
+SPARSE = {"csr": np.int32, "csr, 64 bits": np.int64}  # sparse rows, and the type of their features
 
 
 @dataclass(frozen=True)
@@ -49,6 +61,7 @@ class Case:
     cached: bool = False
     refresh: bool = False
     scale: float = 1.0
+    density: float = 1.0
     seed: int = 0
 
     @property
@@ -79,20 +92,23 @@ def cases(draw):
         k=1 if loss == "logistic" else draw(st.integers(2 if loss == "softmax" else 1, most_outputs)),
         step=step,
         dtype=draw(st.sampled_from([np.float32, np.float64])),
-        layout=draw(st.sampled_from(LAYOUTS)),
+        layout=draw(st.sampled_from([*LAYOUTS, *SPARSE, *SPARSE])),
         fit_intercept=draw(st.booleans()),
         weighted=draw(st.booleans()),
         dense=draw(st.booleans()),
         cached=draw(st.booleans()),
         refresh=draw(st.booleans()),
         scale=draw(st.sampled_from([1e-3, 1.0, 30.0])),
+        density=draw(st.sampled_from([1.0, 0.5, 0.05])),
         seed=draw(st.integers(0, 2**16)),
     )
 
 
 def lay_out(X, layout):
-    """The same rows in another place in memory: features contiguous, rows anywhere."""
+    """The same rows in another place in memory: features contiguous, rows anywhere, or sparse."""
     n, d = X.shape
+    if layout in SPARSE:
+        return to_csr(X, SPARSE[layout])
     if layout == "wide":
         wide = np.full((n, d + 5), np.nan, X.dtype)
         wide[:, 2 : 2 + d] = X
@@ -120,6 +136,7 @@ def make_case_problem(case: Case) -> Problem:
         fit_intercept=case.fit_intercept,
         dense=case.dense,
         scale=case.scale,
+        density=case.density,
     )
     return replace(problem, X=lay_out(problem.X, case.layout))
 
@@ -142,9 +159,9 @@ def can_refresh(case):
 
 def learning_rate(problem, step):
     """Half the stability limit of the worst row; momentum multiplies the effective rate by 1 / (1 - momentum)."""
-    norms = (problem.X.astype(np.float64) ** 2).sum(1) + problem.fit_intercept
     s = 1.0 if problem.weights is None else problem.weights.max()
-    return 0.5 * (1 - step.momentum) / (LOSSES[problem.loss].smoothness * s * norms.max() + step.l2)
+    L = LOSSES[problem.loss].smoothness * s * row_norms(problem).max() + step.l2
+    return 0.5 * (1 - step.momentum) / L if L > 0 else 1.0
 
 
 def run(backend, case, problem):
@@ -176,7 +193,7 @@ class Tolerance:
 
 def tolerance(case, problem, weights) -> Tolerance:
     eps = np.finfo(case.dtype).eps
-    a = np.sqrt((problem.X.astype(np.float64) ** 2).sum(1).max() + problem.fit_intercept)
+    a = np.sqrt(row_norms(problem).max()) or 1.0  # of rows that are all 0 any bound will do
     s = 1.0 if problem.weights is None else float(problem.weights.max())
     y = 1.0 if problem.y.ndim == 1 else float(np.linalg.norm(problem.y.astype(np.float64), axis=1).max())
     points = (make_point(problem), make_point(problem, 2), make_point(problem, 5), weights)
@@ -234,8 +251,11 @@ def compare(backend, case):
 @every_compiled_backend
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(case=cases())
+@example(case=Case("softmax", "saga", 300, 4, 3, Step(batch_size=300)))  # a batch of several blocks
 @example(case=Case("softmax", "saga", 1, 1, 2, Step(), dtype=np.float32))
 @example(case=Case("squared", "weights+mean", 80, 70, 40, Step(batch_size=80, momentum=0.9, average=True), weighted=True))
+@example(case=Case("softmax", "saga", 1, 1, 2, Step(), dtype=np.float32, layout="csr", density=0.0))
+@example(case=Case("squared", "weights+mean", 60, 30, 1, Step(l1=0.1, average=True), layout="csr", density=0.05, refresh=True))
 @example(case=Case("logistic", "tempered-table", 5, 17, 1, Step(batch_size=3), dtype=np.float32, layout="wide"))
 def test_random_sessions(backend, case):
     compare(backend, case)
@@ -245,10 +265,14 @@ def test_random_sessions(backend, case):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(("loss", "kind"), [(loss, kind) for loss in LOSS_NAMES for kind in variates_of(loss)])
 def test_every_kind(backend, loss, kind, dtype):
-    """What the random cases may miss: each loss, variate and dtype once, at an awkward shape."""
+    """What the random cases may miss: each loss, variate and dtype once, at an awkward shape, dense and sparse."""
     step = Step(batch_size=4, l2=0.01, l1=0.001, momentum=0.5, average=True)
     k = {"squared": 3, "logistic": 1, "softmax": 11}[loss]
-    compare(backend, Case(loss, kind, 29, 37, k, step, dtype, weighted=True, refresh=True, seed=7))
+    case = Case(loss, kind, 29, 37, k, step, dtype, weighted=True, refresh=True, seed=7)
+    compare(backend, case)
+    for index, layout in enumerate(SPARSE):  # without momentum, which moves all weights in every step
+        lazy = replace(step, batch_size=1 + 3 * index, momentum=0.0)
+        compare(backend, replace(case, layout=layout, density=0.2, step=lazy))
 
 
 @every_compiled_backend

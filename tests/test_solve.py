@@ -318,7 +318,11 @@ def test_predictions_follow_the_logits(loss, k, shape):
 
 def test_every_status_explains_itself():
     assert all(status.message for status in kd.Status)
-    assert {status for status in kd.Status if not status.remedy} == {kd.Status.COMPLETED, kd.Status.STOPPED}
+    assert {status for status in kd.Status if not status.remedy} == {
+        kd.Status.COMPLETED,
+        kd.Status.CONVERGED,
+        kd.Status.STOPPED,
+    }
 
 
 class _Missing:
@@ -363,3 +367,42 @@ def test_importing_the_package_is_light():
     code = f"import sys, kdvr_fast; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_an_infinite_loss_is_a_divergence_whatever_the_limit(backend):
+    """Targets of zero give a null loss of 0, so that only a loss that is not finite can tell."""
+    X = np.random.default_rng(0).standard_normal((500, 8))
+    teacher = kd.Teacher.weights(np.ones((1, 8)))
+    with pytest.raises(kd.DivergenceError, match="epoch 1"):
+        kd.solve(
+            X, np.zeros(500), loss="squared", method=kd.KD(1.0), teacher=teacher, learning_rate=1.0, batch_size=1, epochs=1,
+            random_state=0, backend=backend,
+        )  # fmt: skip
+
+
+def test_the_automatic_rate_knows_that_l1_is_not_smooth():
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((50, 3)), rng.standard_normal(50)
+    rate = {
+        r: kd.solve(X, y, loss="squared", learning_rate="auto", alpha=10.0, l1_ratio=r, epochs=1).history["learning_rate"][0]
+        for r in (0.0, 0.25, 1.0)
+    }
+    for l1_ratio, got in rate.items():
+        smooth = kd.auto_learning_rate(
+            X, "squared", batch_size=10, alpha=10.0 * (1 - l1_ratio), fit_intercept=True, sample_weight=None,
+            sampling="shuffle", recursive=False, momentum=0.0,
+        )  # fmt: skip
+        assert got == pytest.approx(smooth)
+    assert rate[1.0] > 3 * rate[0.0]
+
+
+def test_teacher_alpha_leaves_the_intercept_alone(backend):
+    """The teacher's penalty is on its weights: with X = 0 only intercepts move, as without teacher_alpha."""
+    X, y = np.zeros((20, 2)), np.arange(20) % 3
+    teacher = kd.Teacher.weights(np.ones((3, 2)), [1.0, -2.0, 3.0])
+    runs = [
+        kd.solve(X, y, loss="softmax", method=kd.KD(0.5, teacher_alpha=a), teacher=teacher, random_state=0, backend=backend)
+        for a in (0.0, 0.1)
+    ]
+    np.testing.assert_allclose(runs[0].intercept, runs[1].intercept, rtol=1e-12)
+    assert np.abs(runs[1].coef).max() > 0

@@ -333,7 +333,7 @@ ERRORS = [
     ({"coef": np.zeros((3, 7)), "teacher": kd.Teacher.weights(np.zeros((4, 7)))}, "teacher has 4 output.* but coef has 3"),
     ({"intercept": np.zeros(2)}, "intercept has shape"),
     ({"coef": np.full((4, 7), np.nan)}, "coef holds nan in row 0, column 0"),
-    ({"sampling": "order"}, "sampling='order' is unknown; choose one of 'replacement', 'shuffle'"),
+    ({"sampling": "order"}, "sampling='order' is unknown; choose one of 'shuffle', 'replacement'"),
     ({"batch_size": 24}, "batch_size=24 is more than the 23 rows"),
     ({"alpha": -1.0}, "alpha=-1.0 is outside its range"),
     ({"teacher_alpha": 0.1}, "teacher_alpha needs a linear teacher"),

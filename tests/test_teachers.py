@@ -153,7 +153,11 @@ def bad_row(values, row, column, value):
         ),
         (lambda p, P: kd.Teacher.logits(bad_row(P, 3, 3, np.inf)), ValueError, "teacher logits holds inf in row 3, column 3"),
         (lambda p, P: kd.Teacher.logits(P[:-1]), ValueError, "teacher logits have 20 rows, X has 21"),
-        (lambda p, P: kd.Teacher.logits(P[:, :3]), ValueError, r"y holds label 3 in row \d+; with 3 outputs labels are 0 .. 2"),
+        (
+            lambda p, P: kd.Teacher.logits(P[:, :3]),
+            ValueError,
+            r"y holds label 3 in row \d+; .* have 3 outputs, for labels 0 .. 2",
+        ),
         (lambda p, P: kd.Teacher.logits(P[:, :, None]), ValueError, r"teacher logits have shape \(21, 4, 1\)"),
         (lambda p, P: kd.Teacher.logits(P * 1j), TypeError, "teacher logits has dtype complex128; real numbers"),
         (lambda p, P: kd.Teacher.weights(np.zeros((4, 5))), ValueError, "teacher weights have 5 features, X has 3"),
@@ -304,3 +308,23 @@ def test_top_k_that_makes_no_sense_is_refused(indices, values, options, error, m
 def test_top_k_is_for_softmax():
     with pytest.raises(ValueError, match="has no top-k classes"):
         kd.solve([[1.0]], [1.0], loss="squared", method=kd.KD(0.5), teacher=kd.Teacher.top_k([[0]], [[1.0]], 2))
+
+
+def test_a_tiny_temperature_does_not_make_rows_vanish():
+    table = kd.Teacher.probabilities(np.full((2, 4), 0.25)).table(
+        np.ones((2, 1)), np.zeros(2, int), "softmax", 4, temperature=1e-3
+    )
+    np.testing.assert_allclose(table, 0.25)
+
+
+def test_the_callers_weights_are_copied():
+    W = np.ones((3, 2))
+    teacher = kd.Teacher.weights(W)
+    W[:] = np.nan
+    assert np.array_equal(teacher.theta(np.dtype(float))[0], np.ones((3, 2)))
+
+
+def test_weights_too_large_for_the_rows_are_refused():
+    teacher = kd.Teacher.weights(np.array([[1.0, 1e39]]))
+    with pytest.raises(ValueError, match=r"teacher weights holds 1e\+39 at \[0, 1\], too large for float32"):
+        kd.solve(np.ones((3, 2), np.float32), np.ones(3), loss="squared", method=kd.KD(), teacher=teacher, batch_size=1)

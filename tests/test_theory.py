@@ -121,7 +121,7 @@ def test_lanczos_and_blocks_agree_with_the_gram_matrix(n, dtype, monkeypatch):
     s = np.random.default_rng(1).uniform(0.5, 2, n)
     exact = smoothness(X, "softmax", sample_weight=s)
     monkeypatch.setattr(theory, "_GRAM_LIMIT", 20)
-    monkeypatch.setattr(theory, "_BLOCK_BYTES", 8 * 60 * 32)
+    monkeypatch.setattr(theory, "_BLOCK_NUMBERS", 60 * 32)
     iterated = smoothness(X, "softmax", sample_weight=s)
     assert iterated.L_full == pytest.approx(exact.L_full, rel=2 * theory._EIGSH_TOL)
     assert (iterated.L_max, iterated.L_mean) == pytest.approx((exact.L_max, exact.L_mean), rel=TIGHT)
@@ -162,7 +162,10 @@ def test_auto_learning_rate():
     options = {"alpha": 0.1, "batch_size": 4}
     L = batch_smoothness(sm, 30, 4)
     assert auto_learning_rate(problem.X, "logistic", **options) == pytest.approx(1 / (2 * L))
-    assert auto_learning_rate(problem.X, "logistic", recursive=True, **options) == pytest.approx(1 / (3 * L))
+    # recursive anchors: SAGA's rate for single rows, gradient descent's for all, and a blend of L_max and L_full between
+    recursive = {b: auto_learning_rate(problem.X, "logistic", recursive=True, alpha=0.1, batch_size=b) for b in (1, 4, 30)}
+    assert recursive[1] == pytest.approx(1 / (3 * sm.L_max)) and recursive[30] == pytest.approx(1 / sm.L_full)
+    assert recursive[4] == pytest.approx(1 / (L + 2 * (30 - 4) / (4 * 29) * sm.L_max))
     assert auto_learning_rate(problem.X, "logistic", momentum=0.9, **options) == pytest.approx(0.1 / (2 * L))
     iid = batch_smoothness(sm, 30, 4, "replacement")
     assert auto_learning_rate(problem.X, "logistic", sampling="replacement", **options) == pytest.approx(1 / (2 * iid))

@@ -54,7 +54,7 @@ BAD_X = {
         r"X is strided \(16 bytes from feature to feature\); .*ascontiguousarray",
     ),
     "ragged": ([[1.0, 2.0], [3.0]], ValueError, "X is not a rectangular array"),
-    "sparse": (sparse.csr_array(X), TypeError, r"X is a sparse csr_array; .* pass X.toarray\(\)"),
+    "sparse": (sparse.csc_array(X), TypeError, r"X is a sparse csc_array; .* pass X.tocsr\(\)"),
 }
 
 BAD_Y = {
@@ -80,7 +80,7 @@ BAD_Y = {
 
 BAD_OPTIONS = {
     "loss": ({"loss": "hinge"}, ValueError, "loss='hinge' is unknown; choose one of 'squared', 'logistic', 'softmax'"),
-    "method": ({"method": kd.KD}, TypeError, "method must be an instance of one of SGD, KD, .*, SAGA, such as SGD"),
+    "method": ({"method": kd.KD}, TypeError, "method must be an instance of one of SGD, KD, .*, SAGA, .*such as SGD"),
     "method name": ({"method": "sgd"}, TypeError, "method must be an instance of one of .* got 'sgd'"),
     "backend": ({"backend": "fast"}, ValueError, "backend='fast' is unknown; choose one of 'auto', 'native', 'reference'"),
     "sampling": ({"sampling": "cyclic"}, ValueError, "sampling='cyclic' is unknown; choose one of 'shuffle', 'replacement'"),
@@ -126,7 +126,11 @@ BAD_OPTIONS = {
         ValueError,
         r"coef_init has shape \(3, 4\); expected \(3, 3\), \(outputs, features\)",
     ),
-    "coef_init k": ({"coef_init": np.zeros((2, 3))}, ValueError, "y holds label 2 in row 2; with 2 outputs labels are 0 .. 1"),
+    "coef_init k": (
+        {"coef_init": np.zeros((2, 3))},
+        ValueError,
+        "y holds label 2 in row 2; .* have 2 outputs, for labels 0 .. 1",
+    ),
     "coef_init NaN": ({"coef_init": np.full((3, 3), np.nan)}, ValueError, "coef_init holds nan in row 0, column 0"),
     "intercept_init": ({"intercept_init": np.zeros(2)}, ValueError, r"intercept_init has shape \(2,\); expected \(3,\)"),
     "no intercept": (
@@ -277,3 +281,39 @@ def test_rounded_probabilities_pass_and_wrong_ones_do_not(dtype):
     P[30] *= 1.1
     with pytest.raises(ValueError, match=r"P: row 130 sums to 1\.\d+; probabilities sum to 1"):
         check.probabilities(P, "P", first_row=100)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"X": None}, TypeError, "X is NoneType; expected an array of rows"),
+        ({"X": {"a": 1}}, TypeError, "X is dict"),
+        ({"X": "rows.csv"}, TypeError, "X is str"),
+        ({"X": np.ma.masked_array(X, X > 0)}, TypeError, "X is a masked array"),
+        ({"y": np.ma.masked_array(LABELS, LABELS > 1)}, TypeError, "y is a masked array"),
+        ({"y": LABELS[:, None]}, ValueError, r"labels are 1-D: pass y\.ravel\(\)"),
+        ({"y": np.full((N, 3), 0.7)}, ValueError, "y: row 0 sums to 2.1"),
+        (
+            {"y": np.full((N, 3), 1.7)},
+            ValueError,
+            r"outside \[0, 1\]; rows of y are probabilities, \(n, k\)",
+        ),
+        (
+            {"y": put(LABELS, 4, 10**12).astype(int)},
+            ValueError,
+            "label 1000000000000 in row 4, .* classes of 12",
+        ),
+        ({"coef_init": np.zeros((2, D))}, ValueError, "label 2 in row 2; the teacher or initial weights have 2 outputs"),
+        ({"X": X.astype(np.float32), "coef_init": put(np.zeros((3, D)), (1, 2), 1e39)}, ValueError, r"1e\+39 at \[1, 2\]"),
+        ({"X": X.astype(np.float32), "y": put(FLOATS, 3, 1e39), "loss": "squared"}, ValueError, r"y holds 1e\+39 at \[3, 0\]"),
+        ({"track": None}, TypeError, "track must be a name or several of objective"),
+        ({"track": ("loss",)}, ValueError, "objective"),
+    ],
+)
+def test_what_a_reader_of_the_message_could_get_wrong(change, error, message):
+    with pytest.raises(error, match=message):
+        solve(**change)
+
+
+def test_a_masked_array_without_masked_entries_is_data():
+    assert np.array_equal(solve(X=np.ma.masked_array(X), random_state=0).coef, solve(random_state=0).coef)

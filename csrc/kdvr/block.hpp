@@ -1,45 +1,17 @@
 // Purpose: rows gathered for one sweep, with the scratch that their logits and residuals live in, shared out among threads.
 // A block is at most max_rows() rows, few enough that a second sweep (the gradient) finds them in the second-level cache.
-// Logits and residuals go in chunks of rows, gradients in ranges of columns. How a block is cut depends on its size alone, and
-// sums of chunks are added in their order, so the result has the same bits at any number of threads.
+// Logits and residuals go in chunks of rows, gradients in ranges of features (rows/). How a block is cut depends on its size
+// alone, and sums of chunks are added in their order, so the result has the same bits at any number of threads.
 #pragma once
 
-#include <algorithm>  // clamp, copy_n, max
+#include <algorithm>  // clamp, copy_n, fill_n, max
+#include <memory>
 #include <vector>
 
-#include "buffer.hpp"
-#include "control_variate.hpp"
-#include "kernels.hpp"
-#include "threads.hpp"
+#include "dispatch.hpp"
+#include "rows/rows.hpp"
 
 namespace kdvr {
-
-// The data of one fit, validated by the caller.
-template <class T>
-struct Problem {
-    DenseRows<T> X;
-    Targets<T> y;
-    const T* weights = nullptr;  // n, mean one, or null
-    LossKind loss = LossKind::squared;
-    Index k = 1;
-    bool fit_intercept = true;
-    int threads = 1;
-
-    Index kp() const { return padded<T>(k); }
-    Index ld() const { return padded<T>(X.d); }
-};
-
-// Student and anchor, one behind the other: 2k rows of ld, so that one product gives the logits of both.
-// Intercepts: 2 rows of kp.
-template <class T>
-struct Weights {
-    Buffer<T> w, b;
-    Index k, ld, kp;
-
-    explicit Weights(const Problem<T>& p) : w(2 * p.k * p.ld()), b(2 * p.kp()), k(p.k), ld(p.ld()), kp(p.kp()) {}
-    T* anchor_w() { return w.data() + k * ld; }
-    T* anchor_b() { return b.data() + kp; }
-};
 
 template <class T>
 class Block {
@@ -48,7 +20,8 @@ class Block {
     Block(const Problem<T>& p, Index keep) : p_(p), kp_(p.kp()), max_rows_(rows_in_cache(p)) {
         const auto m = static_cast<std::size_t>(max_rows_);
         const Index kept = std::max(keep, max_rows_);
-        a_.resize(m), coming_.resize(m), label_.resize(m), target_.resize(m), table_.resize(m);
+        reader_ = p.is_sparse() ? sparse_reader(p, max_rows_) : dense_reader(p, max_rows_);
+        label_.resize(m), target_.resize(m), table_.resize(m);
         z_ = Buffer<T>(max_rows_ * 2 * kp_);
         q_ = Buffer<T>(max_rows_ * (p.k + kp_));
         r_ = Buffer<T>((kept + 1) * kp_);  // slot 0: the row before
@@ -64,26 +37,29 @@ class Block {
 
     Index max_rows() const { return max_rows_; }
     Index count() const { return count_; }
-    RowBlock<T> rows() const { return {a_.data(), count_, p_.X.d}; }
+    Reader<T>& rows() { return *reader_; }
     const T* r(Index i) const { return r_.data() + (offset_ + i + 1) * kp_; }
     const T* c(Index i) const { return c_.data() + (offset_ + i + 1) * kp_; }
     T weight(Index i) const { return weight_[offset_ + i + 1]; }
     T* q() { return q_.data(); }
 
     // The next block has no row before it.
-    void forget() { count_ = 0; }
+    void forget() {
+        count_ = 0;
+        reader_->forget();
+    }
 
     // Points at `count` rows whose residuals lie, or will lie, in the slots from `offset` on.
     void point(const std::int64_t* rows, Index count, Index offset) {
         count_ = count, offset_ = offset;
-        for (Index i = 0; i < count; ++i) a_[static_cast<std::size_t>(i)] = p_.X.row(rows[i]);
+        reader_->point(rows, count);
     }
 
     // Makes ready for run(): rows, targets, weights, and the table's rows (n x k, or null). The last row of the block before
     // becomes the neighbour of this block's first.
     void gather(const std::int64_t* rows, Index count, Index offset, const T* table) {
-        before_ = count_ > 0 ? a_[static_cast<std::size_t>(count_ - 1)] : nullptr;
-        if (before_ && offset == 0) {
+        reader_->step_on();
+        if (reader_->has_before() && offset == 0) {
             std::copy_n(r(count_ - 1), kp_, r_.data());
             std::copy_n(c(count_ - 1), kp_, c_.data());
             weight_[0] = weight(count_ - 1);
@@ -105,7 +81,7 @@ class Block {
     // What a sweep over the block's rows gives: q = s (r - lam c), or [s r, s c] when stacked, in rows of ldq.
     struct Sweep {
         const ControlVariate& variate;
-        bool statistics, stacked;
+        bool statistics, pairs, stacked;  // pairs: of neighbours, with statistics
         Index ldq;
         Index outputs;               // columns of q that are used
         const std::int64_t* coming;  // rows that the next block will gather, to be asked for ahead of time
@@ -113,59 +89,41 @@ class Block {
     };
 
     // Logits, residuals, sums and the column sums of q (the intercept's gradient) of the gathered rows at `w`.
-    void run(const Kernels<T>& kernel, Weights<T>& w, const Sweep& sweep, Sums& sums, double* column_sums) {
-        for (Index i = 0; i < sweep.n_coming; ++i) coming_[static_cast<std::size_t>(i)] = p_.X.row(sweep.coming[i]);
+    void run(Weights<T>& w, const Sweep& sweep, Sums& sums, double* column_sums) {
+        reader_->expect(sweep.coming, sweep.n_coming);
         const Index outputs = sweep.variate.source == AnchorKind::weights ? 2 * p_.k : p_.k, n = chunks();
-        kdvr::run(n, useful_threads(count_ * outputs * p_.X.d), [&](Index c) { run_chunk(kernel, w, sweep, c, n); });
+        kdvr::run(n, useful_threads(reader_->entries() * outputs, p_.threads), [&](Index c) { run_chunk(w, sweep, c, n); });
         for (Index c = 0; c < n; ++c) {
             sums.add(part_[c]);
-            if (c > 0 && sweep.statistics) add_pair(chunk_start(c, n), sweep.variate.source != AnchorKind::none, sums);
+            if (c > 0 && sweep.statistics && sweep.pairs)
+                add_pair(chunk_start(c, n), sweep.variate.source != AnchorKind::none, sums);
             for (Index o = 0; o < sweep.outputs; ++o) column_sums[o] += columns_[c * 2 * p_.k + o];
         }
     }
 
-    // f(columns) for ranges that together cover all columns once; `outputs` rows of q take part.
-    template <class F>
-    void for_columns(Index outputs, F&& f) const {
-        constexpr Index unit = kColumns<T>;
-        const Index d = p_.X.d, units = (d + unit - 1) / unit, n = std::min<Index>(units, kMaxChunks);
-        kdvr::run(n, useful_threads(count_ * outputs * d),
-                  [&](Index i) { f(Columns{i * units / n * unit, std::min(d, (i + 1) * units / n * unit)}); });
-    }
-
   private:
-    static constexpr Index kMaxChunks = 8;
-
     // 512 KiB of rows fit a current second-level cache, 8 rows keep the tiles full, 256 rows share out well.
     static Index rows_in_cache(const Problem<T>& p) {
         constexpr Index bytes = 512 * 1024;
-        return std::clamp<Index>(bytes / (std::max<Index>(p.X.d, 1) * static_cast<Index>(sizeof(T))), 8, 256);
+        return std::clamp<Index>(bytes / (std::max<Index>(p.row_entries(), 1) * static_cast<Index>(sizeof(T))), 8, 256);
     }
-
-    // To share a job out costs about half a microsecond; 150,000 multiply-adds take one thread ten of them or less.
-    int useful_threads(Index work) const { return work < 150000 ? 1 : p_.threads; }
 
     // Up to 15 rows stay together; from 16 on a chunk has at least 8.
     Index chunks() const { return count_ < 16 ? 1 : std::min<Index>(count_ / 8, kMaxChunks); }
     Index chunk_start(Index c, Index n) const { return c * count_ / n; }
 
-    void run_chunk(const Kernels<T>& kernel, Weights<T>& w, const Sweep& sweep, Index chunk, Index n) {
+    void run_chunk(Weights<T>& w, const Sweep& sweep, Index chunk, Index n) {
         const Index from = chunk_start(chunk, n), rows = chunk_start(chunk + 1, n) - from;
-        const RowBlock<T> block{a_.data() + from, rows, p_.X.d};
-        const Index coming = chunk * sweep.n_coming / n;
-        kernel.prefetch({coming_.data() + coming, (chunk + 1) * sweep.n_coming / n - coming, p_.X.d});
-
-        const ControlVariate& v = sweep.variate;
-        const Index outputs = v.source == AnchorKind::weights ? 2 * p_.k : p_.k;
-        kernel.logits(block, w.w.data(), w.ld, p_.k, outputs, z_.data() + from * 2 * kp_, kp_);
-        const T* before = from > 0 ? a_[static_cast<std::size_t>(from - 1)] : before_;
+        reader_->prefetch(chunk * sweep.n_coming / n, (chunk + 1) * sweep.n_coming / n);
+        reader_->logits(from, rows, w, sweep.variate.source == AnchorKind::weights, z_.data() + from * 2 * kp_);
         if (sweep.statistics) {
-            kernel.row_products(block, before, p_.fit_intercept ? T(1) : T(0), norm_.data() + from, pair_.data() + from);
+            const T one = p_.fit_intercept ? T(1) : T(0);
+            reader_->row_products(chunk, from, rows, one, norm_.data() + from, sweep.pairs ? pair_.data() + from : nullptr);
         }
         Sums& sums = part_[chunk] = Sums{};
         sums.rows = static_cast<double>(rows);
-        if (sweep.statistics) sums.pairs = static_cast<double>(before ? rows : rows - 1);
-        kernel.residuals(residual_job(w, sweep, from, rows, sums));
+        if (sweep.statistics) sums.pairs = static_cast<double>(from > 0 || reader_->has_before() ? rows : rows - 1);
+        kernels<T>().residuals(residual_job(w, sweep, from, rows, sums));
 
         double* const columns = columns_.data() + chunk * 2 * p_.k;
         std::fill_n(columns, sweep.outputs, 0.0);
@@ -185,7 +143,7 @@ class Block {
         const Index slot = offset_ + from + 1;
         job.weight = weight_.data() + slot;
         job.r = r_.data() + slot * kp_, job.c = c_.data() + slot * kp_;
-        job.paired = from == 0 && before_;
+        job.paired = from == 0 && reader_->has_before();
         job.q = q_.data() + from * sweep.ldq, job.ldq = sweep.ldq;
         job.norm = sweep.statistics ? norm_.data() + from : nullptr, job.pair = pair_.data() + from;
         job.sums = &sums;
@@ -208,8 +166,8 @@ class Block {
 
     const Problem<T>& p_;
     Index kp_, max_rows_, count_ = 0, offset_ = 0;
-    const T* before_ = nullptr;
-    std::vector<const T*> a_, coming_, target_, table_;
+    std::unique_ptr<Reader<T>> reader_;
+    std::vector<const T*> target_, table_;
     std::vector<std::int64_t> label_;
     Buffer<T> z_, q_, r_, c_, weight_, norm_, pair_;
     Sums part_[kMaxChunks];

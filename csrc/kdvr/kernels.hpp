@@ -91,6 +91,9 @@ template <class T>
 constexpr Index kColumns = 4 * kVectorBytes / static_cast<Index>(sizeof(T));
 
 template <class T>
+struct SparseKernels;
+
+template <class T>
 struct Kernels {
     // z[i, slot(o)] = <a_i, w_o> for o < outputs: slot(o) = o for the first k outputs, kp + o - k behind them. z: rows x 2kp.
     void (*logits)(const RowBlock<T>&, const T* w, Index ld, Index k, Index outputs, T* z, Index kp);
@@ -110,6 +113,8 @@ struct Kernels {
     T (*multiply_add)(Index rounds);
     T (*read_all)(const T* p, Index size);
     Index lanes;
+    // The same on sparse rows, features in 32 and in 64 bits: sparse_kernels.hpp.
+    const SparseKernels<T>* sparse[2];
 };
 
 }  // namespace kdvr

@@ -23,7 +23,7 @@ struct Logistic {
     // p = 1 / (1 + e^-v) from e = exp(-|v|), which cannot overflow. k = 1, so lane 0 alone has a partition log(1 + e^v).
     static KDVR_INLINE T link(T* p, Index k) {
         const T v = p[0];
-        const T partition = (v > 0 ? v : T(0)) + std::log1p(std::exp(v > 0 ? -v : v));
+        const T partition = (v > T(0) ? v : T(0)) + std::log1p(exp_nonpositive<T>(-absolute<T>(splat(v)))[0]);
         for (Index j = 0; j < k; j += kLanes<T>) {
             const Vec<T> x = load(p + j);
             const Vec<T> e = exp_nonpositive<T>(-absolute<T>(x));

@@ -73,7 +73,7 @@ class Session {
     Pass pass(Weights<T>& w, const ControlVariate& variate, T* residuals_out, const Poll& poll);
     std::optional<Pass> rebuild_anchor(const Poll& poll);
     void take_step(Stepper& stepper, const Batch& batch, Sums& sums);
-    void update_table(Block<T>& block, const Batch& batch);
+    void update_table(Stepper& stepper, const Batch& batch);
     void unpack(const T* w, const T* b, T* coef, T* intercept) const;
     void pack(const T* coef, const T* intercept, T* w, T* b) const;
 

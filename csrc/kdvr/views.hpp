@@ -20,6 +20,41 @@ struct DenseRows {
     const T* row(Index i) const { return data + i * stride; }
 };
 
+// A row of a sparse matrix: `count` numbers and the features they belong to, rising. The index type is that of the matrix.
+template <class T>
+struct SparseRow {
+    const T* value = nullptr;
+    const void* index = nullptr;
+    Index count = 0;
+};
+
+// n x d matrix in compressed sparse rows. Of each pair of pointers one is null: features and offsets come in 32 or 64 bits.
+template <class T>
+struct CsrRows {
+    const T* values = nullptr;
+    const std::int32_t* index32 = nullptr;
+    const std::int64_t* index64 = nullptr;
+    const std::int32_t* start32 = nullptr;
+    const std::int64_t* start64 = nullptr;
+
+    constexpr std::int64_t start(Index i) const { return start64 ? start64[i] : start32[i]; }
+    constexpr std::int64_t count(Index i) const { return start(i + 1) - start(i); }
+    SparseRow<T> row(Index i) const {
+        const std::int64_t at = start(i);
+        return {values + at, index64 ? static_cast<const void*>(index64 + at) : index32 + at, start(i + 1) - at};
+    }
+};
+
+// Offsets pass 2^31 without harm, and 32 bits are widened before they are used.
+namespace detail {
+constexpr std::int64_t kFarStarts[] = {0, std::int64_t{5} << 31, (std::int64_t{5} << 31) + 7};
+constexpr std::int32_t kNearStarts[] = {0, 2147483640, 2147483647};
+static_assert(CsrRows<float>{nullptr, nullptr, nullptr, nullptr, kFarStarts}.start(1) == 10737418240);
+static_assert(CsrRows<float>{nullptr, nullptr, nullptr, nullptr, kFarStarts}.count(0) == 10737418240);
+static_assert(CsrRows<float>{nullptr, nullptr, nullptr, nullptr, kFarStarts}.count(1) == 7);
+static_assert(CsrRows<float>{nullptr, nullptr, nullptr, kNearStarts, nullptr}.count(1) == 7);
+}  // namespace detail
+
 // What the rows should give: either integer labels (softmax) or n x k numbers.
 template <class T>
 struct Targets {

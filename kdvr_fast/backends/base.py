@@ -21,7 +21,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,17 +34,23 @@ LARGEST = sys.float_info.max  # a limit that only a non-finite loss passes
 class Problem:
     """The data of one fit, validated: backends trust it and check nothing again.
 
-    X: (n, d) float32 or float64, unit stride along d, any row stride.
+    X: (n, d) float32 or float64: an array of unit stride along d and any row stride, or sparse rows with the attributes `data`,
+        `indices` and `indptr` (int32 or int64), `shape` and `dtype` of a CSR matrix, features rising within each row.
     y: (n,) int64 labels (softmax only) or (n, k) targets of X's dtype.
     weights: (n,) of X's dtype with mean one, or None for all ones.
     """
 
-    X: FloatArray
+    X: Any
     y: NDArray[np.generic]
     loss: str
     n_outputs: int
     weights: FloatArray | None = None
     fit_intercept: bool = True
+
+    @property
+    def n(self) -> int:
+        """Rows of the data."""
+        return int(self.X.shape[0])
 
 
 @dataclass(frozen=True)
@@ -85,7 +91,7 @@ class Step:
 
 @dataclass
 class Sums:
-    """Sums over the rows visited, in float64 (an engine may sum up to 128 rows in X's dtype first).
+    """Sums over the rows visited, in float64 (an engine may sum up to 256 rows in X's dtype first).
 
     r, c as above; norms include the intercept's 1 where there is one.
     rows: rows visited. loss: sum s_i loss_i. xx: sum |r_i|^2 |a_i|^2. xt: sum <r_i, c_i> |a_i|^2. tt: sum |c_i|^2 |a_i|^2.

@@ -1,7 +1,7 @@
 """The compiled engine (csrc/, bindings/) behind the backend contract: numbers are handed over, numbers come back.
 
-Rows are read in place, loops run without the GIL, and Ctrl-C ends a loop within a fraction of a second. Threads share each
-batch and each pass; the bits are the same at any number of them. The instruction set is chosen at start
+Rows, dense or sparse, are read in place, loops run without the GIL, and Ctrl-C ends a loop within a fraction of a second.
+Threads share each batch and each pass; the bits are the same at any number of them. The instruction set is chosen at start
 (`kdvr_fast._core.isa()`, forced by the environment variable KDVR_ISA).
 """
 
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._rows import is_sparse
 from .._threads import usable_threads
 from .base import LARGEST, ControlVariate, FloatArray, Pass, Problem, Session, Step, Sums, Walk
 
@@ -36,8 +37,9 @@ class NativeSession:
     def __init__(self, problem: Problem, n_threads: int | None = None) -> None:
         opened = _core.SessionFloat32 if problem.X.dtype == np.float32 else _core.SessionFloat64
         self._dtype = problem.X.dtype
+        X = problem.X
         self._core = opened(
-            problem.X,
+            (X.data, X.indices, X.indptr, X.shape[1]) if is_sparse(X) else X,
             problem.y,
             problem.loss,
             problem.n_outputs,
@@ -101,6 +103,10 @@ class NativeBackend:
     def unavailable(self) -> str | None:
         if _core is None:
             return f"the compiled extension does not load ({_IMPORT_ERROR}): install with `pip install .`"
+        try:
+            _core.isa()
+        except ValueError as error:  # KDVR_ISA names what is not there
+            return str(error)
         return None
 
     def open(self, problem: Problem, n_threads: int | None = None) -> Session:

@@ -6,14 +6,16 @@ It says what `base.py` says, in the order in which a step happens, and nothing i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .._rows import stack
 from ..losses import LOSSES
 from .base import LARGEST, ControlVariate, FloatArray, Pass, Problem, Session, Step, Sums, Walk
 
-Neighbour = tuple[FloatArray, FloatArray, FloatArray]  # a, r and c of one row, (1, d), (1, k), (1, k)
+Neighbour = tuple[Any, FloatArray, FloatArray]  # a, r and c of one row, (1, d), (1, k), (1, k)
 _PASS_ROWS = 1024  # rows per block of a full pass: keeps (rows, k) temporaries small
 
 
@@ -77,6 +79,7 @@ class ReferenceSession:
         dtype = self.p.X.dtype
         self.m, self.m_b = np.array(mean, dtype), np.array(mean_intercept, dtype)
 
+    @np.errstate(over="ignore", invalid="ignore")  # a run that explodes is told by its loss
     def epoch(
         self,
         order: NDArray[np.int64],
@@ -103,7 +106,7 @@ class ReferenceSession:
             if step.statistics:
                 previous = self._add_pairs(batch, previous, A, s[:, None] * r, s[:, None] * c)
             sums.add(batch)
-            if not batch.loss <= loss_limit * len(rows):
+            if not (np.isfinite(batch.loss) and batch.loss / len(rows) <= loss_limit):
                 return Walk(sums, t, passes, exploded=True)
             g, g_b = self._gradient(A, s[:, None] * (r - A.dtype.type(variate.lam) * c), variate)
             if variate.update_table:
@@ -123,8 +126,8 @@ class ReferenceSession:
             r, c = s[:, None] * r, s[:, None] * c
             sums.add(self._row_sums(A, s * loss, r, c, True))
             A64, r64, c64 = A.astype(np.float64), r.astype(np.float64), c.astype(np.float64)
-            G, G_b = G + r64.T @ A64, G_b + r64.sum(0)
-            H, H_b = H + c64.T @ A64, H_b + c64.sum(0)
+            G, G_b = G + (A64.T @ r64).T, G_b + r64.sum(0)
+            H, H_b = H + (A64.T @ c64).T, H_b + c64.sum(0)
         free = float(self.p.fit_intercept)
         if variate.source == "none":
             return Pass(sums, G / self.n, free * G_b / self.n)
@@ -138,11 +141,11 @@ class ReferenceSession:
     def _sample_weights(self, rows: NDArray[np.int64]) -> FloatArray:
         return np.ones(len(rows), self.p.X.dtype) if self.p.weights is None else self.p.weights[rows]
 
-    def _logits(self, A: FloatArray, W: FloatArray, b: FloatArray) -> FloatArray:
-        return A @ W.T + b
+    def _logits(self, A: Any, W: FloatArray, b: FloatArray) -> FloatArray:
+        return np.asarray(A @ W.T + b)
 
     def _residuals(
-        self, rows: NDArray[np.int64], A: FloatArray, W: FloatArray, b: FloatArray, variate: ControlVariate
+        self, rows: NDArray[np.int64], A: Any, W: FloatArray, b: FloatArray, variate: ControlVariate
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Losses (|B|,), r and c (|B|, k), before the sample weights."""
         y = self.p.y[rows]
@@ -162,40 +165,45 @@ class ReferenceSession:
         assert self.table is not None
         return self.table[rows]
 
-    def _anchor_logits(self, A: FloatArray) -> FloatArray:
+    def _anchor_logits(self, A: Any) -> FloatArray:
         assert self.anchor is not None
         return self._logits(A, *self.anchor)
 
-    def _row_sums(self, A: FloatArray, loss: FloatArray, r: FloatArray, c: FloatArray, statistics: bool) -> Sums:
+    def _row_sums(self, A: Any, loss: FloatArray, r: FloatArray, c: FloatArray, statistics: bool) -> Sums:
         total = float(loss.sum(dtype=np.float64))
         if not statistics:
-            return Sums(rows=len(A), loss=total)
+            return Sums(rows=len(r), loss=total)
         r, c = r.astype(np.float64), c.astype(np.float64)
-        sq = (A.astype(np.float64) ** 2).sum(1) + self.p.fit_intercept
+        sq = self._row_dots(A, A)
         return Sums(
-            rows=len(A),
+            rows=len(r),
             loss=total,
             xx=float(((r * r).sum(1) * sq).sum()),
             xt=float(((r * c).sum(1) * sq).sum()),
             tt=float(((c * c).sum(1) * sq).sum()),
         )
 
-    def _add_pairs(self, sums: Sums, previous: Neighbour | None, A: FloatArray, r: FloatArray, c: FloatArray) -> Neighbour:
+    def _add_pairs(self, sums: Sums, previous: Neighbour | None, A: Any, r: FloatArray, c: FloatArray) -> Neighbour:
         """Add the products of neighbours, the last row of the previous batch included; returns this batch's last row."""
         A, r, c = (v.astype(np.float64) for v in (A, r, c))
         if previous is not None:
-            A, r, c = (np.vstack([p, v]) for p, v in zip(previous, (A, r, c), strict=True))
-        dots = (A[:-1] * A[1:]).sum(1) + self.p.fit_intercept
+            A, r, c = (stack([p, v], axis=0) for p, v in zip(previous, (A, r, c), strict=True))
+        dots = self._row_dots(A[:-1], A[1:])
         sums.pairs += len(dots)
         sums.pair_xx += float(((r[:-1] * r[1:]).sum(1) * dots).sum())
         sums.pair_xt += float((((r[:-1] * c[1:]).sum(1) + (c[:-1] * r[1:]).sum(1)) / 2 * dots).sum())
         sums.pair_tt += float(((c[:-1] * c[1:]).sum(1) * dots).sum())
         return A[-1:], r[-1:], c[-1:]
 
-    def _gradient(self, A: FloatArray, q: FloatArray, variate: ControlVariate) -> tuple[FloatArray, FloatArray]:
+    def _row_dots(self, A: Any, B: Any) -> NDArray[np.float64]:
+        """<a_i, b_i> of rows, and 1 for the intercept, float64 (rows,)."""
+        dots: NDArray[np.float64] = (A.astype(np.float64) * B.astype(np.float64)).sum(axis=1)
+        return dots + self.p.fit_intercept
+
+    def _gradient(self, A: Any, q: FloatArray, variate: ControlVariate) -> tuple[FloatArray, FloatArray]:
         """The mean of q_i (x) a_i over the batch's rows, plus lam m."""
-        dtype = A.dtype.type
-        g, g_b = q.T @ A / dtype(len(A)), q.sum(0) / dtype(len(A))
+        dtype = q.dtype.type
+        g, g_b = (A.T @ q).T / dtype(len(q)), q.sum(0) / dtype(len(q))
         if variate.use_mean:
             g, g_b = g + dtype(variate.lam) * self.m, g_b + dtype(variate.lam) * self.m_b
         return g, g_b
@@ -219,14 +227,14 @@ class ReferenceSession:
             self.W_mean += (self.W - self.W_mean) / self.averaged
             self.b_mean += (self.b - self.b_mean) / self.averaged
 
-    def _update_table(self, rows: NDArray[np.int64], A: FloatArray, r: FloatArray) -> None:
+    def _update_table(self, rows: NDArray[np.int64], A: Any, r: FloatArray) -> None:
         """table_i <- r_i and m += 1/n sum s_i (new - old) (x) a_i; a row met twice in a batch counts once."""
         assert self.table is not None
         first = np.unique(rows, return_index=True)[1]
         rows, A, r = rows[first], A[first], r[first]
         change = self._sample_weights(rows)[:, None] * (r - self.table[rows]) / A.dtype.type(self.n)
         self.table[rows] = r
-        self.m, self.m_b = self.m + change.T @ A, self.m_b + change.sum(0)
+        self.m, self.m_b = self.m + (A.T @ change).T, self.m_b + change.sum(0)
 
 
 class ReferenceBackend:

@@ -1,0 +1,125 @@
+// Purpose: dense rows, weights output-major: k rows of ld. See rows.hpp.
+#include <vector>
+
+#include "../dispatch.hpp"
+#include "rows.hpp"
+
+namespace kdvr {
+
+namespace {
+
+template <class T>
+class DenseReader final : public Reader<T> {
+  public:
+    DenseReader(const Problem<T>& p, Index max_rows) : p_(p), ld_(p.layout().output) {
+        a_.resize(static_cast<std::size_t>(max_rows)), coming_.resize(a_.size());
+        unwanted_ = Buffer<T>(max_rows);
+    }
+
+    void point(const std::int64_t* rows, Index count) override {
+        count_ = count;
+        for (Index i = 0; i < count; ++i) a_[static_cast<std::size_t>(i)] = p_.X.row(rows[i]);
+    }
+    void step_on() override { before_ = count_ > 0 ? a_[static_cast<std::size_t>(count_ - 1)] : nullptr; }
+    void forget() override { count_ = 0; }
+    bool has_before() const override { return before_ != nullptr; }
+    Index entries() const override { return count_ * p_.X.d; }
+
+    void expect(const std::int64_t* rows, Index count) override {
+        for (Index i = 0; i < count; ++i) coming_[static_cast<std::size_t>(i)] = p_.X.row(rows[i]);
+    }
+    void prefetch(Index from, Index to) const override { kernels<T>().prefetch({coming_.data() + from, to - from, p_.X.d}); }
+
+    void logits(Index from, Index count, const Weights<T>& w, bool both, T* z) const override {
+        kernels<T>().logits(block(from, count), w.w.data(), ld_, p_.k, both ? 2 * p_.k : p_.k, z, p_.kp());
+    }
+    void row_products(Index, Index from, Index count, T one, T* norm, T* pair) override {
+        const T* before = from > 0 ? a_[static_cast<std::size_t>(from - 1)] : before_;
+        // the kernel reads both rows of a pair anyway
+        kernels<T>().row_products(block(from, count), before, one, norm, pair ? pair : unwanted_.data() + from);
+    }
+    void add_double(const T* q, Index ldq, bool both, const Layout&, double* sum) const override {
+        const Index outputs = both ? 2 * p_.k : p_.k;
+        for_columns(outputs,
+                    [&](Columns columns) { kernels<T>().gradient_add_double(rows(), q, ldq, columns, outputs, sum, ld_); });
+    }
+    std::unique_ptr<Descent<T>> descend(const Course<T>& course) override;
+
+    RowBlock<T> rows() const { return block(0, count_); }
+
+    // f(columns) for ranges that together cover all columns once; `outputs` rows of q take part.
+    template <class F>
+    void for_columns(Index outputs, F&& f) const {
+        constexpr Index unit = kColumns<T>;
+        const Index d = p_.X.d, units = (d + unit - 1) / unit, n = std::min<Index>(units, kMaxChunks);
+        run(n, useful_threads(entries() * outputs, p_.threads),
+            [&](Index i) { f(Columns{i * units / n * unit, std::min(d, (i + 1) * units / n * unit)}); });
+    }
+
+  private:
+    RowBlock<T> block(Index from, Index count) const { return {a_.data() + from, count, p_.X.d}; }
+
+    const Problem<T>& p_;
+    Index ld_, count_ = 0;
+    const T* before_ = nullptr;
+    std::vector<const T*> a_, coming_;
+    Buffer<T> unwanted_;
+};
+
+// A batch of one block goes from residuals straight to the weights; a longer one is summed first.
+template <class T>
+class DenseDescent final : public Descent<T> {
+  public:
+    DenseDescent(const DenseReader<T>& reader, const Course<T>& course) : reader_(reader), course_(course) {}
+
+    void begin(const Update<T>& update, Index, double, bool whole) override {
+        update_ = update, whole_ = whole;
+        if (whole) return;
+        if (sum_.size() > 0) {
+            sum_.clear();
+        } else {
+            sum_ = Buffer<double>(course_.coef.rows * course_.coef.ld);
+        }
+    }
+    void meet() override {}
+    void add(const T* q, Index ldq) override {
+        if (!whole_) return reader_.add_double(q, ldq, false, {}, sum_.data());
+        reader_.for_columns(course_.coef.rows, [&](Columns columns) {
+            kernels<T>().gradient_step(reader_.rows(), q, ldq, columns, course_.coef, update_);
+        });
+    }
+    void end(const std::int64_t*, Index) override {
+        if (!whole_) kernels<T>().step(sum_.data(), course_.coef, update_);
+    }
+    void move_mean(const T* q, Index ldq) override {
+        const Plane<T>& plane = course_.coef;
+        reader_.for_columns(plane.rows, [&](Columns columns) {
+            kernels<T>().gradient_add(reader_.rows(), q, ldq, columns, plane.rows, course_.mean, plane.ld);
+        });
+    }
+    void settle() override {}
+
+  private:
+    const DenseReader<T>& reader_;
+    Course<T> course_;
+    Update<T> update_{};
+    bool whole_ = true;
+    Buffer<double> sum_;
+};
+
+template <class T>
+std::unique_ptr<Descent<T>> DenseReader<T>::descend(const Course<T>& course) {
+    return std::make_unique<DenseDescent<T>>(*this, course);
+}
+
+}  // namespace
+
+template <class T>
+std::unique_ptr<Reader<T>> dense_reader(const Problem<T>& p, Index max_rows) {
+    return std::make_unique<DenseReader<T>>(p, max_rows);
+}
+
+template std::unique_ptr<Reader<float>> dense_reader(const Problem<float>&, Index);
+template std::unique_ptr<Reader<double>> dense_reader(const Problem<double>&, Index);
+
+}  // namespace kdvr

@@ -1,0 +1,159 @@
+// Purpose: what depends on how rows are stored, behind two interfaces: Reader (gathering, products) and Descent (applying
+// steps). There is one of each for every kind of rows, dense.cpp and sparse.cpp; blocks, anchors, tables, statistics and the
+// loops over the data are written once. A call covers a chunk of rows or a step, so that its being virtual costs nothing.
+#pragma once
+
+#include <algorithm>  // copy_n, transform
+#include <memory>
+
+#include "../buffer.hpp"
+#include "../control_variate.hpp"
+#include "../sparse_kernels.hpp"
+#include "../threads.hpp"
+
+namespace kdvr {
+
+// Where W[c, j] lies among the `size` numbers of one matrix of weights.
+struct Layout {
+    Index k, d, output, feature, size;
+
+    Index at(Index c, Index j) const { return c * output + j * feature; }
+
+    // k x d, contiguous, from or to this layout; f(value) converts.
+    template <class To, class From, class F>
+    void unpack(const From* w, To* coef, F&& f) const {
+        if (feature == 1) {
+            for (Index c = 0; c < k; ++c) std::transform(w + c * output, w + c * output + d, coef + c * d, f);
+            return;
+        }
+        for (Index j = 0; j < d; ++j) {
+            for (Index c = 0; c < k; ++c) coef[c * d + j] = f(w[at(c, j)]);
+        }
+    }
+    template <class T>
+    void pack(const T* coef, T* w) const {
+        if (feature == 1) {
+            for (Index c = 0; c < k; ++c) std::copy_n(coef + c * d, d, w + c * output);
+            return;
+        }
+        for (Index j = 0; j < d; ++j) {
+            for (Index c = 0; c < k; ++c) w[at(c, j)] = coef[c * d + j];
+        }
+    }
+};
+
+// The data of one fit, validated by the caller. Rows are sparse where `sparse` has offsets; X then holds n and d alone.
+template <class T>
+struct Problem {
+    DenseRows<T> X;
+    CsrRows<T> sparse;
+    Targets<T> y;
+    const T* weights = nullptr;  // n, mean one, or null
+    LossKind loss = LossKind::squared;
+    Index k = 1;
+    bool fit_intercept = true;
+    int threads = 1;
+
+    Index kp() const { return padded<T>(k); }
+    bool is_sparse() const { return sparse.start32 || sparse.start64; }
+    Layout layout() const { return layout_of(kp()); }
+    // Of sums in double: rows of k doubles need less padding than rows of k floats.
+    Layout sums() const { return layout_of(padded<double>(k)); }
+    // Numbers that a row holds, on average.
+    Index row_entries() const { return is_sparse() ? static_cast<Index>(sparse.start(X.n) - sparse.start(0)) / X.n : X.d; }
+
+  private:
+    Layout layout_of(Index k_padded) const {
+        const Index d = X.d, stride = k == 1 ? 1 : k_padded;
+        if (is_sparse()) return {k, d, 1, stride, padded<T>(d * stride)};
+        return {k, d, padded<T>(d), 1, k * padded<T>(d)};
+    }
+};
+
+// Student and anchor, one behind the other, and their intercepts, 2 rows of kp. The student's weights are scale * w.
+template <class T>
+struct Weights {
+    Buffer<T> w, b;
+    Index size, kp;
+    T scale = 1;
+
+    explicit Weights(const Problem<T>& p) : w(2 * p.layout().size), b(2 * p.kp()), size(p.layout().size), kp(p.kp()) {}
+    T* anchor_w() { return w.data() + size; }
+    const T* anchor_w() const { return w.data() + size; }
+    T* anchor_b() { return b.data() + kp; }
+};
+
+// To share a job out costs about half a microsecond; 150,000 multiply-adds take one thread ten of them or less.
+inline int useful_threads(Index work, int threads) {
+    return work < 150000 ? 1 : threads;
+}
+
+// Chunks that a block is cut into at most.
+constexpr Index kMaxChunks = 8;
+
+// What the steps of one epoch work on. Matrices have the problem's layout.
+template <class T>
+struct Course {
+    Weights<T>& weights;
+    Plane<T> coef;          // null where unused
+    T* mean;                // coef.mean, for a table that is updated
+    const Index& averaged;  // steps in the average
+    const Step& step;
+    double lam;
+    bool anchored;  // the anchor's weights are read along
+    Index steps;
+};
+
+// The weights on their way through an epoch: begin, then meet and add for each block of the batch, then end.
+template <class T>
+class Descent {
+  public:
+    virtual ~Descent() = default;
+    // Step number t; whole: the batch is a single block.
+    virtual void begin(const Update<T>& update, Index t, double rate, bool whole) = 0;
+    // The reader's rows are about to be multiplied by the weights.
+    virtual void meet() = 0;
+    // sum_i q_i (x) a_i over the reader's rows joins the step.
+    virtual void add(const T* q, Index ldq) = 0;
+    // The batch is complete: these are its rows.
+    virtual void end(const std::int64_t* rows, Index count) = 0;
+    // m += sum_i q_i (x) a_i over the reader's rows, for the steps to come.
+    virtual void move_mean(const T* q, Index ldq) = 0;
+    // Makes course.weights and the average what they are called.
+    virtual void settle() = 0;
+    // Takes steps of one row and one output in a loop of their own, in place of all that stands above; the part of the job that
+    // depends on the rows is filled in here. False, and nothing done, if there is no such loop for these rows or this course.
+    virtual bool singles(SingleJob<T>&) { return false; }
+};
+
+// Some rows of X, pointed at, and the row before them.
+template <class T>
+class Reader {
+  public:
+    virtual ~Reader() = default;
+    virtual void point(const std::int64_t* rows, Index count) = 0;
+    // Keeps the last row pointed at as the one before the next.
+    virtual void step_on() = 0;
+    virtual void forget() = 0;
+    virtual bool has_before() const = 0;
+    // Numbers that the rows hold.
+    virtual Index entries() const = 0;
+    // Rows that will be pointed at next, and the part of them to be fetched now.
+    virtual void expect(const std::int64_t* rows, Index count) = 0;
+    virtual void prefetch(Index from, Index to) const = 0;
+    // As in Kernels, for the rows from .. from + count - 1. both: the anchor's as well. pair: null if it is not wanted.
+    virtual void logits(Index from, Index count, const Weights<T>& w, bool both, T* z) const = 0;
+    virtual void row_products(Index chunk, Index from, Index count, T one, T* norm, T* pair) = 0;
+    // sum += sum_i q_i (x) a_i; both: rows of q hold k + k numbers, the second k for a second matrix behind the first. The
+    // layout of a matrix is that of the weights or that of sums.
+    virtual void add_double(const T* q, Index ldq, bool both, const Layout& layout, double* sum) const = 0;
+    virtual std::unique_ptr<Descent<T>> descend(const Course<T>& course) = 0;
+};
+
+// max_rows: most rows that are pointed at at once.
+template <class T>
+std::unique_ptr<Reader<T>> dense_reader(const Problem<T>& p, Index max_rows);
+template <class T>
+std::unique_ptr<Reader<T>> sparse_reader(const Problem<T>& p, Index max_rows);
+
+}  // namespace kdvr
