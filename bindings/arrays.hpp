@@ -4,6 +4,7 @@
 
 #include <pybind11/numpy.h>
 
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <tuple>
@@ -74,6 +75,29 @@ CsrRows<T> csr_rows(const CsrArrays& arrays, const char* name) {
     require(rising, std::string(name) + ": offsets must rise from 0 to the number of values");
     const bool inside = rows.index64 ? all_below(rows.index64, index.size(), d) : all_below(rows.index32, index.size(), d);
     require(inside, std::string(name) + ": feature out of range");
+    return rows;
+}
+
+// Compact rows as they come from Python: small numbers (n, d), and scale and offset (d,), or None for 1 and 0.
+using CompactArrays = std::tuple<py::array, std::optional<py::array>, std::optional<py::array>>;
+
+inline Storage storage_of(const py::array& a, const char* name) {
+    if (py::isinstance<py::array_t<std::uint8_t>>(a)) return Storage::uint8;
+    if (py::isinstance<py::array_t<std::int8_t>>(a)) return Storage::int8;
+    if (py::isinstance<py::array_t<std::uint16_t>>(a)) return Storage::bfloat16;
+    require(a.dtype().kind() == 'f' && a.itemsize() == 2, std::string(name) + ": not a compact dtype");
+    return Storage::float16;
+}
+
+template <class T>
+CompactRows<T> compact_rows(const CompactArrays& arrays, const char* name) {
+    const auto& [values, scale, offset] = arrays;
+    require(values.ndim() == 2, std::string(name) + ": two dimensions expected");
+    require(values.shape(1) <= 1 || values.strides(1) == values.itemsize(), std::string(name) + ": rows must be contiguous");
+    require(scale.has_value() == offset.has_value(), std::string(name) + ": scale and offset go together");
+    CompactRows<T> rows{values.data(), storage_of(values, name), values.strides(0), nullptr, nullptr};
+    if (scale)
+        rows.scale = flat<T>(*scale, values.shape(1), "scale"), rows.offset = flat<T>(*offset, values.shape(1), "offset");
     return rows;
 }
 

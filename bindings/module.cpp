@@ -64,8 +64,8 @@ ControlVariate control_variate(double lam, const std::string& source, bool use_m
     return {lam, anchor_kind(source), use_mean, update_table, temperature.value_or(0.0)};
 }
 
-// X: an array of rows, or the arrays of a sparse matrix.
-using RowArrays = std::variant<py::array, CsrArrays>;
+// X: an array of rows, or the arrays of sparse or compact ones.
+using RowArrays = std::variant<py::array, CsrArrays, CompactArrays>;
 
 // A core session together with the arrays that it reads.
 template <class T>
@@ -78,6 +78,9 @@ class Bound {
         if (const CsrArrays* sparse = std::get_if<CsrArrays>(&X_)) {
             p.sparse = csr_rows<T>(*sparse, "X");
             p.X.n = std::get<2>(*sparse).size() - 1, p.X.d = std::get<3>(*sparse);
+        } else if (const CompactArrays* compact = std::get_if<CompactArrays>(&X_)) {
+            p.compact = compact_rows<T>(*compact, "X");
+            p.X.n = std::get<0>(*compact).shape(0), p.X.d = std::get<0>(*compact).shape(1);
         } else {
             p.X = dense_rows<T>(std::get<py::array>(X_), "X");
         }

@@ -3,6 +3,7 @@
 `solve` is the one verb. Source of the idea: arXiv:2305.17581.
 """
 
+from ._rows import Compact
 from ._training import Progress
 from ._version import __version__
 from .backends import backend_status, get_backend
@@ -25,6 +26,7 @@ __all__ = [
     "SAGA",
     "SGD",
     "SVRG",
+    "Compact",
     "Constant",
     "ConvergenceWarning",
     "Cosine",

@@ -1,8 +1,9 @@
-"""Sparse rows beside dense ones: what NumPy code asks of rows X (n, d), written once for both.
+"""Sparse and compact rows beside dense ones: what NumPy code asks of rows X (n, d), written once for all.
 
-Dense rows are an array. Sparse rows are `CsrRows`, the arrays of a compressed-row matrix as the user gave them; SciPy's own
-constructor would copy int64 indices. Blocks of either, `X[rows]`, are an array or a `scipy.sparse.csr_array` and have in common
-`@`, `.T`, `*` (entry by entry), `.sum(axis)` and `.astype`; the functions here are for what they have not.
+Dense rows are an array. Compact rows give arrays, block by block. Sparse rows are `CsrRows`, the arrays of a compressed-row
+matrix as the user gave them; SciPy's own constructor would copy int64 indices. Blocks of either, `X[rows]`, are an array or a
+`scipy.sparse.csr_array` and have in common `@`, `.T`, `*` (entry by entry), `.sum(axis)` and `.astype`; the functions here
+are for what they have not.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from .backends.base import FloatArray
 
@@ -44,6 +45,57 @@ class CsrRows:
         indptr = np.concatenate([[0], np.cumsum(counts)])
         at = np.arange(indptr[-1]) + np.repeat(starts - indptr[:-1], counts)
         return csr_array((self.data[at], self.indices[at], indptr), shape=(len(which), self.shape[1]))
+
+
+@dataclass(frozen=True, eq=False)
+class Compact:
+    """Rows stored in one or two bytes a number and read as ``scale * values + offset`` in `dtype`: never copied as a whole.
+
+    values: (n, d) uint8, int8, float16 or bfloat16 (the type of the package ml_dtypes), unit stride along d; memory maps too.
+    scale, offset: a number, or (d,) numbers, one a feature; 1 and 0 by default. dtype: float32 or float64, the type of the
+    weights and of all arithmetic. `solve` and `gradient_stats` take it for X and check it; a bare array of those types is read
+    as ``Compact(array)``. The result is that of the decoded rows, up to one rounding where there is a scale or an offset.
+
+    >>> import numpy as np
+    >>> from kdvr_fast import Compact
+    >>> Compact(np.array([[0, 255]], np.uint8), scale=1 / 255)[:].tolist()
+    [[0.0, 1.0]]
+    """
+
+    values: NDArray[Any]
+    scale: ArrayLike = 1.0
+    offset: ArrayLike = 0.0
+    dtype: Any = np.float32
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The shape (n, d)."""
+        n, d = self.values.shape
+        return n, d
+
+    @property
+    def plain(self) -> bool:
+        """Whether the stored numbers are the rows, without scale or offset."""
+        return bool(np.all(np.asarray(self.scale) == 1) and np.all(np.asarray(self.offset) == 0))
+
+    def factors(self) -> tuple[FloatArray, FloatArray]:
+        """scale and offset as (d,) arrays of `dtype`."""
+        d, dtype = self.shape[1], np.dtype(self.dtype)
+        scale, offset = (np.array(np.broadcast_to(np.asarray(v, dtype), (d,))) for v in (self.scale, self.offset))
+        return scale, offset
+
+    def __getitem__(self, rows: Any) -> FloatArray:
+        """A decoded copy of some rows, of `dtype`."""
+        A: FloatArray = np.asarray(self.values[rows]).astype(self.dtype)
+        if not self.plain:
+            scale, offset = self.factors()
+            A = A * scale + offset
+        return A
+
+
+def is_compact(X: Any) -> TypeGuard[Compact]:
+    """Whether rows are stored in fewer bytes than they are read in."""
+    return isinstance(X, Compact)
 
 
 def is_sparse(X: Any) -> TypeGuard[CsrRows]:

@@ -14,7 +14,7 @@ from typing import Any, SupportsIndex, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._rows import CsrRows
+from ._rows import Compact, CsrRows
 from ._validation_csr import csr_rows
 from ._validation_csr import finite as finite_csr
 from .backends.base import FloatArray
@@ -22,6 +22,7 @@ from .losses import LOSSES, Loss
 
 _SCAN_BYTES = 1 << 22  # block of one scan: stays in a core's cache
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+COMPACT = ("uint8", "int8", "float16", "bfloat16")  # dtypes that rows may be stored in
 
 # -- single values -----------------------------------------------------------------------------------------------------
 
@@ -118,6 +119,8 @@ def features(X: Any, *, scan: bool = True) -> Any:
     """
     if isinstance(X, CsrRows):
         return X
+    if isinstance(X, Compact) or (isinstance(X, np.ndarray) and X.dtype.name in COMPACT):
+        return _compact(X if isinstance(X, Compact) else Compact(X), scan)
     A = X if hasattr(X, "toarray") else _features_array(X)
     if A is X and not isinstance(A, np.ndarray):
         _require_csr(A)
@@ -137,6 +140,33 @@ def features(X: Any, *, scan: bool = True) -> Any:
     if scan:
         finite(A, "X")
     return A
+
+
+def _compact(X: Compact, scan: bool) -> Compact:
+    """Compact rows, checked; their dtype is that of the arithmetic."""
+    values = X.values
+    name = getattr(getattr(values, "dtype", None), "name", type(values).__name__)
+    if name not in COMPACT or hasattr(values, "toarray"):
+        raise TypeError(f"Compact holds {name}; rows are stored as one of {', '.join(COMPACT)}")
+    dtype = np.dtype(X.dtype)
+    if dtype not in _FLOATS:
+        raise TypeError(f"Compact rows are read as {dtype}; choose dtype=np.float32 or np.float64")
+    _unmasked(values, "X")
+    values = np.asarray(values)
+    if values.ndim != 2 or 0 in values.shape:
+        raise ValueError(f"X must be 2-D (rows, features) and not empty, got shape {values.shape}")
+    if values.shape[1] > 1 and values.strides[1] != values.itemsize:
+        raise ValueError("X is not stored row by row; rows are read in place: pass np.ascontiguousarray(X)")
+    d = values.shape[1]
+    for what, given in (("scale", X.scale), ("offset", X.offset)):
+        factor = real_array(np.asarray(given), what)
+        if factor.ndim > 0:
+            shape(factor, (d,), what, "a number, or one a feature")
+        finite(np.atleast_1d(factor), what)
+    checked = Compact(values, X.scale, X.offset, dtype)
+    if scan:
+        finite_rows(checked)
+    return checked
 
 
 def _features_array(X: ArrayLike) -> NDArray[Any]:
@@ -178,9 +208,14 @@ def _dtype_remedy(dtype: np.dtype[Any]) -> str:
 
 
 def finite_rows(X: Any) -> None:
-    """Raise for the first NaN or infinity in rows of either kind."""
+    """Raise for the first NaN or infinity in rows of any kind."""
     if isinstance(X, CsrRows):
         finite_csr(X)
+    elif isinstance(X, Compact):
+        if X.values.dtype.itemsize == 2:  # the others are integers
+            rows = max(1, _SCAN_BYTES // (8 * X.shape[1]))
+            for start in range(0, len(X.values), rows):
+                finite(X.values[start : start + rows].astype(np.float32), "X", start)
     else:
         finite(X, "X")
 

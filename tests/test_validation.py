@@ -45,7 +45,7 @@ BAD_X = {
         TypeError,
         r"X has dtype int64; .* pass X.astype\(np.float32\) or X.astype\(np.float64\)",
     ),
-    "half": (X.astype(np.float16), TypeError, "X has dtype float16"),
+    "long double": (X.astype(np.longdouble), TypeError, "X has dtype float128|X has dtype longdouble"),
     "big-endian": (X.astype(">f8"), TypeError, "X has dtype >f8"),
     "Fortran": (np.asfortranarray(X), ValueError, r"X is Fortran-ordered; .* pass np.ascontiguousarray\(X\)"),
     "strided": (

@@ -1,6 +1,6 @@
-// Purpose: compact rows (uint8, int8, float16, bfloat16) to T, once a block, into scratch that the other kernels read from cache.
-// Formula: x_j = scale_j u_j + offset_j. Decoding once costs five operations a vector; decoding in each of the three sweeps over a
-// block (logits, row products, gradient) would cost nine, and would need every kernel once more for every type.
+// Purpose: compact rows (uint8, int8, float16, bfloat16) to T, once a block, into scratch that the other kernels read.
+// Formula: x_j = scale_j u_j + offset_j. Decoding once costs five operations a vector; decoding in each of the three sweeps
+// over a block (logits, row products, gradient) would cost nine, and would need every kernel once more for every type.
 #pragma once
 
 #include "simd.hpp"
@@ -12,12 +12,29 @@ struct Packed {
     typedef S type __attribute__((vector_size(Bytes)));
 };
 
-// kLanes<T> small integers, widened.
+// kLanes<T> small integers, widened. GCC 12 takes the plain conversion apart, element by element, hence the instructions by
+// name.
 template <class T, class S>
-KDVR_INLINE typename Simd<T>::Int load_small(const S* p) {
+KDVR_INLINE typename Simd<T>::Signed load_small(const S* p) {
+    using Signed = typename Simd<T>::Signed;
+#if defined(__AVX512F__) && KDVR_BYTES == 64
+    if constexpr (sizeof(T) == 4) {
+        if constexpr (sizeof(S) == 2)
+            return (Signed)_mm512_maskz_cvtepu16_epi32(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+        const __m128i v = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+        return (Signed)(S(-1) < S(0) ? _mm512_maskz_cvtepi8_epi32(0xffff, v) : _mm512_maskz_cvtepu8_epi32(0xffff, v));
+    }
+#elif defined(__AVX2__) && KDVR_BYTES == 32
+    if constexpr (sizeof(T) == 4) {
+        if constexpr (sizeof(S) == 2)
+            return (Signed)_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+        const __m128i v = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+        return (Signed)(S(-1) < S(0) ? _mm256_cvtepi8_epi32(v) : _mm256_cvtepu8_epi32(v));
+    }
+#endif
     typename Packed<S, static_cast<int>(kLanes<T> * static_cast<Index>(sizeof(S)))>::type v;
     std::memcpy(&v, p, sizeof v);
-    return __builtin_convertvector(v, typename Simd<T>::Int);
+    return __builtin_convertvector(v, Signed);
 }
 
 struct FromUint8 {
@@ -36,13 +53,14 @@ struct FromInt8 {
     }
 };
 
-// Exponent and mantissa move to their places in a T; the product corrects the exponent's bias, subnormals included. Finite only.
+// Exponent and mantissa move to their places in a T; the product corrects the exponent's bias, subnormals included. Finite
+// only.
 struct FromFloat16 {
     using type = std::uint16_t;
     template <class T>
     static KDVR_INLINE Vec<T> load(const type* p) {
         constexpr int shift = Simd<T>::mantissa_bits - 10, top = static_cast<int>(sizeof(T)) * 8 - 16;
-        const auto bits = load_small<T>(p);
+        const auto bits = (typename Simd<T>::Int)load_small<T>(p);
         const Vec<T> size = (Vec<T>)((bits & 0x7fff) << shift) * (sizeof(T) == 4 ? T(0x1p112) : T(0x1p1008));
         return (Vec<T>)((typename Simd<T>::Int)size | ((bits & 0x8000) << top));
     }
@@ -54,7 +72,7 @@ struct FromBfloat16 {
     template <class T>
     static KDVR_INLINE Vec<T> load(const type* p) {
         if constexpr (sizeof(T) == 4) {
-            return (Vec<T>)(load_small<T>(p) << 16);
+            return (Vec<T>)((typename Simd<T>::Int)load_small<T>(p) << 16);
         } else {
             Vec<T> v;
             for (Index j = 0; j < kLanes<T>; ++j) {
@@ -72,19 +90,25 @@ struct FromBfloat16 {
 template <class T, class From>
 void decode_row(const typename From::type* u, const T* scale, const T* offset, Index d, T* x) {
     constexpr Index L = kLanes<T>;
-    for (Index j = 0; j < d; j += L) {
-        const Index rest = d - j;
-        typename From::type tail[L] = {};
-        if (rest < L) std::memcpy(tail, u + j, static_cast<std::size_t>(rest) * sizeof(tail[0]));
-        Vec<T> v = From::template load<T>(rest < L ? tail : u + j);
+    const Index full = d / L * L;
+    const auto put = [&](Index j, const typename From::type* p) {
+        Vec<T> v = From::template load<T>(p);
         if (scale) v = v * load_part(scale, j, d) + load_part(offset, j, d);
         store<T>(x + j, v);
+    };
+    for (Index j = 0; j < full; j += L) put(j, u + j);
+    if (full < d) {
+        typename From::type tail[L] = {};
+        std::memcpy(tail, u + full, static_cast<std::size_t>(d - full) * sizeof(tail[0]));
+        put(full, tail);
     }
 }
 
 template <class T>
-void decode(Storage storage, const void* u, const T* scale, const T* offset, Index d, T* x) {
-    switch (storage) {
+void decode(const CompactRows<T>& rows, Index row, Index d, T* x) {
+    const void* const u = rows.row(row);
+    const T *scale = rows.scale, *offset = rows.offset;
+    switch (rows.storage) {
         case Storage::uint8:
             return decode_row<T, FromUint8>(static_cast<const std::uint8_t*>(u), scale, offset, d, x);
         case Storage::int8:

@@ -109,6 +109,8 @@ struct Kernels {
     void (*step)(const double* sum, const Plane<T>&, const Update<T>&);
     // Asks the cache for the rows of a coming block.
     void (*prefetch)(const RowBlock<T>&);
+    // x = row number `row` of compact rows as d numbers, in whole vectors.
+    void (*decode)(const CompactRows<T>&, Index row, Index d, T* x);
     // Floors, see probes.hpp; lanes: numbers in a vector.
     T (*multiply_add)(Index rounds);
     T (*read_all)(const T* p, Index size);

@@ -26,6 +26,7 @@ template <>
 struct Simd<float> {
     typedef float Vec __attribute__((vector_size(KDVR_BYTES)));
     typedef std::uint32_t Int __attribute__((vector_size(KDVR_BYTES)));
+    typedef std::int32_t Signed __attribute__((vector_size(KDVR_BYTES)));
     typedef float Half __attribute__((vector_size(KDVR_BYTES / 2)));
     static constexpr float log2e = 1.44269504088896341f, ln2_hi = 0.693359375f, ln2_lo = -2.12194440e-4f;
     static constexpr float magic = 12582912.0f;  // 1.5 * 2^23: adding it leaves the rounded integer in the low mantissa bits
@@ -37,6 +38,7 @@ template <>
 struct Simd<double> {
     typedef double Vec __attribute__((vector_size(KDVR_BYTES)));
     typedef std::uint64_t Int __attribute__((vector_size(KDVR_BYTES)));
+    typedef std::int64_t Signed __attribute__((vector_size(KDVR_BYTES)));
     static constexpr double log2e = 1.4426950408889634074, ln2_hi = 6.93145751953125e-1, ln2_lo = 1.42860682030941723212e-6;
     static constexpr double magic = 6755399441055744.0;  // 1.5 * 2^52
     static constexpr double exp_lowest = -708.0;

@@ -49,7 +49,9 @@ KDVR_INLINE T sparse_dot(const SparseRow<T>& a, const T* w) {
         s0 += a.value[i] * w[index[i]], s1 += a.value[i + 1] * w[index[i + 1]];
         s2 += a.value[i + 2] * w[index[i + 2]], s3 += a.value[i + 3] * w[index[i + 3]];
     }
-    for (; i < a.count; ++i) s0 += a.value[i] * w[index[i]];
+    if (i < a.count) s1 += a.value[i] * w[index[i]];
+    if (i + 1 < a.count) s2 += a.value[i + 1] * w[index[i + 1]];
+    if (i + 2 < a.count) s3 += a.value[i + 2] * w[index[i + 2]];
     return (s0 + s1) + (s2 + s3);
 }
 
@@ -383,7 +385,17 @@ void sparse_advance(Lazy<T>& z, Index t, double rate) {
 }
 
 template <class T, class I>
-void sparse_prefetch(const SparseRow<T>* a, Index rows, Index k, Index stride, const T* w) {
+void sparse_prefetch(const SparseRow<T>* a, Index rows) {
+    constexpr Index values = 64 / static_cast<Index>(sizeof(T)), features = 64 / static_cast<Index>(sizeof(I));
+    for (Index r = 0; r < rows; ++r) {
+        const I* const index = static_cast<const I*>(a[r].index);
+        for (Index j = 0; j < a[r].count; j += values) __builtin_prefetch(a[r].value + j, 0, 2);
+        for (Index j = 0; j < a[r].count; j += features) __builtin_prefetch(index + j, 0, 2);
+    }
+}
+
+template <class T, class I>
+void sparse_prefetch_weights(const SparseRow<T>* a, Index rows, Index k, Index stride, const T* w) {
     constexpr Index line = 64 / static_cast<Index>(sizeof(T));
     for (Index r = 0; r < rows; ++r) {
         const I* const index = static_cast<const I*>(a[r].index);

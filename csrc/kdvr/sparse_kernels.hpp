@@ -80,8 +80,9 @@ struct SparseKernels {
     void (*settle)(Lazy<T>&, Index t);
     // Steps of one row and one output each.
     void (*singles)(SingleJob<T>&);
-    // Asks the cache for the k numbers that w has for each feature of the rows.
-    void (*prefetch)(const Row*, Index rows, Index k, Index stride, const T* w);
+    // Asks the cache for the rows, and for the k numbers that w has for each of their features.
+    void (*prefetch)(const Row*, Index rows);
+    void (*prefetch_weights)(const Row*, Index rows, Index k, Index stride, const T* w);
 };
 
 }  // namespace kdvr

@@ -55,6 +55,23 @@ static_assert(CsrRows<float>{nullptr, nullptr, nullptr, nullptr, kFarStarts}.cou
 static_assert(CsrRows<float>{nullptr, nullptr, nullptr, kNearStarts, nullptr}.count(1) == 7);
 }  // namespace detail
 
+// How compact rows are stored; bfloat16 is the upper half of a float.
+enum class Storage { uint8, int8, float16, bfloat16 };
+
+// n x d matrix of small numbers u that stand for x = scale u + offset, row i at `stride` bytes times i. scale and offset are d
+// numbers each, or null for 1 and 0.
+template <class T>
+struct CompactRows {
+    const void* data = nullptr;
+    Storage storage = Storage::uint8;
+    Index stride = 0;
+    const T* scale = nullptr;
+    const T* offset = nullptr;
+
+    const void* row(Index i) const { return static_cast<const char*>(data) + i * stride; }
+    Index item() const { return storage == Storage::uint8 || storage == Storage::int8 ? 1 : 2; }
+};
+
 // What the rows should give: either integer labels (softmax) or n x k numbers.
 template <class T>
 struct Targets {

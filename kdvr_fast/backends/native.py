@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._rows import is_sparse
+from .._rows import is_compact, is_sparse
 from .._threads import usable_threads
 from .base import LARGEST, ControlVariate, FloatArray, Pass, Problem, Session, Step, Sums, Walk
 
@@ -31,15 +31,24 @@ def _pass(values: tuple[Any, ...]) -> Pass:
     return Pass(Sums(*sums), *gradients)
 
 
+def _row_arrays(X: Any) -> Any:
+    """Rows as the extension takes them."""
+    if is_sparse(X):
+        return X.data, X.indices, X.indptr, X.shape[1]
+    if is_compact(X):
+        values = X.values.view(np.uint16) if X.values.dtype.name == "bfloat16" else X.values
+        return (values, None, None) if X.plain else (values, *X.factors())
+    return X
+
+
 class NativeSession:
     """See `base.Session`. Not for use from two threads at once."""
 
     def __init__(self, problem: Problem, n_threads: int | None = None) -> None:
         opened = _core.SessionFloat32 if problem.X.dtype == np.float32 else _core.SessionFloat64
         self._dtype = problem.X.dtype
-        X = problem.X
         self._core = opened(
-            (X.data, X.indices, X.indptr, X.shape[1]) if is_sparse(X) else X,
+            _row_arrays(problem.X),
             problem.y,
             problem.loss,
             problem.n_outputs,

@@ -1,4 +1,5 @@
-// Purpose: dense rows, weights output-major: k rows of ld. See rows.hpp.
+// Purpose: dense rows, and compact ones that are decoded to dense rows block by block; weights output-major: k rows of ld.
+// See rows.hpp.
 #include <vector>
 
 #include "../dispatch.hpp"
@@ -9,7 +10,7 @@ namespace kdvr {
 namespace {
 
 template <class T>
-class DenseReader final : public Reader<T> {
+class DenseReader : public Reader<T> {
   public:
     DenseReader(const Problem<T>& p, Index max_rows) : p_(p), ld_(p.layout().output) {
         a_.resize(static_cast<std::size_t>(max_rows)), coming_.resize(a_.size());
@@ -56,7 +57,7 @@ class DenseReader final : public Reader<T> {
             [&](Index i) { f(Columns{i * units / n * unit, std::min(d, (i + 1) * units / n * unit)}); });
     }
 
-  private:
+  protected:
     RowBlock<T> block(Index from, Index count) const { return {a_.data() + from, count, p_.X.d}; }
 
     const Problem<T>& p_;
@@ -64,6 +65,45 @@ class DenseReader final : public Reader<T> {
     const T* before_ = nullptr;
     std::vector<const T*> a_, coming_;
     Buffer<T> unwanted_;
+};
+
+// Rows decoded when they are pointed at, by all threads; the row before them is kept aside, its place being overwritten.
+template <class T>
+class CompactReader final : public DenseReader<T> {
+  public:
+    CompactReader(const Problem<T>& p, Index max_rows)
+        : DenseReader<T>(p, max_rows),
+          decoded_(max_rows * this->ld_),
+          kept_(this->ld_),
+          next_(static_cast<std::size_t>(max_rows)) {
+        for (Index i = 0; i < max_rows; ++i) this->a_[static_cast<std::size_t>(i)] = decoded_.data() + i * this->ld_;
+    }
+
+    void point(const std::int64_t* rows, Index count) override {
+        const Index d = this->p_.X.d, chunks = std::min<Index>(count, kMaxChunks);
+        this->count_ = count;
+        run(chunks, useful_threads(count * d, this->p_.threads), [&](Index c) {
+            for (Index i = c * count / chunks; i < (c + 1) * count / chunks; ++i) {
+                kernels<T>().decode(this->p_.compact, rows[i], d, decoded_.data() + i * this->ld_);
+            }
+        });
+    }
+    void step_on() override {
+        if (this->count_ > 0) std::copy_n(decoded_.data() + (this->count_ - 1) * this->ld_, this->ld_, kept_.data());
+        this->before_ = this->count_ > 0 ? kept_.data() : nullptr;
+    }
+    void expect(const std::int64_t* rows, Index count) override { std::copy_n(rows, count, next_.begin()); }
+    void prefetch(Index from, Index to) const override {
+        const CompactRows<T>& rows = this->p_.compact;
+        for (Index i = from; i < to; ++i) {
+            const char* row = static_cast<const char*>(rows.row(next_[static_cast<std::size_t>(i)]));
+            for (Index j = 0; j < this->p_.X.d * rows.item(); j += 64) __builtin_prefetch(row + j, 0, 2);
+        }
+    }
+
+  private:
+    Buffer<T> decoded_, kept_;
+    std::vector<std::int64_t> next_;
 };
 
 // A batch of one block goes from residuals straight to the weights; a longer one is summed first.
@@ -116,6 +156,7 @@ std::unique_ptr<Descent<T>> DenseReader<T>::descend(const Course<T>& course) {
 
 template <class T>
 std::unique_ptr<Reader<T>> dense_reader(const Problem<T>& p, Index max_rows) {
+    if (p.is_compact()) return std::make_unique<CompactReader<T>>(p, max_rows);
     return std::make_unique<DenseReader<T>>(p, max_rows);
 }
 

@@ -42,11 +42,13 @@ struct Layout {
     }
 };
 
-// The data of one fit, validated by the caller. Rows are sparse where `sparse` has offsets; X then holds n and d alone.
+// The data of one fit, validated by the caller. Rows are sparse where `sparse` has offsets and compact where `compact` has
+// data; X then holds n and d alone.
 template <class T>
 struct Problem {
     DenseRows<T> X;
     CsrRows<T> sparse;
+    CompactRows<T> compact;
     Targets<T> y;
     const T* weights = nullptr;  // n, mean one, or null
     LossKind loss = LossKind::squared;
@@ -56,6 +58,7 @@ struct Problem {
 
     Index kp() const { return padded<T>(k); }
     bool is_sparse() const { return sparse.start32 || sparse.start64; }
+    bool is_compact() const { return compact.data != nullptr; }
     Layout layout() const { return layout_of(kp()); }
     // Of sums in double: rows of k doubles need less padding than rows of k floats.
     Layout sums() const { return layout_of(padded<double>(k)); }
@@ -150,7 +153,7 @@ class Reader {
     virtual std::unique_ptr<Descent<T>> descend(const Course<T>& course) = 0;
 };
 
-// max_rows: most rows that are pointed at at once.
+// max_rows: most rows that are pointed at at once. Compact rows are dense ones, once decoded.
 template <class T>
 std::unique_ptr<Reader<T>> dense_reader(const Problem<T>& p, Index max_rows);
 template <class T>

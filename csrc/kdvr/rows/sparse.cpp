@@ -9,6 +9,9 @@ namespace kdvr {
 
 namespace {
 
+// A matrix of weights up to this size stays in the caches next to the processor.
+constexpr Index kNearBytes = 256 * 1024;
+
 template <class T>
 class SparseReader final : public Reader<T> {
   public:
@@ -36,8 +39,10 @@ class SparseReader final : public Reader<T> {
         for (Index i = 0; i < count; ++i) coming_[static_cast<std::size_t>(i)] = p_.sparse.row(rows[i]);
     }
     void prefetch(Index from, Index to) const override {
+        const SparseRow<T>* const rows = coming_.data() + from;
+        kernel_.prefetch(rows, to - from);
         for (const T* w : prefetched_) {
-            if (w) kernel_.prefetch(coming_.data() + from, to - from, p_.k, stride_, w);
+            if (w) kernel_.prefetch_weights(rows, to - from, p_.k, stride_, w);
         }
     }
 
@@ -77,7 +82,7 @@ class SparseReader final : public Reader<T> {
     bool has_before_ = false;
     SparseRow<T> before_;
     std::vector<SparseRow<T>> a_, coming_;
-    const T* prefetched_[3] = {};
+    const T* prefetched_[3] = {};  // matrices too large to stay near
     Buffer<T> scratch_[kMaxChunks];
 };
 
@@ -193,8 +198,10 @@ class SparseDescent final : public Descent<T> {
 
 template <class T>
 std::unique_ptr<Descent<T>> SparseReader<T>::descend(const Course<T>& course) {
-    prefetched_[0] = course.coef.w, prefetched_[1] = course.coef.mean;
-    prefetched_[2] = course.anchored ? course.weights.anchor_w() : nullptr;
+    if (p_.layout().size * static_cast<Index>(sizeof(T)) > kNearBytes) {
+        prefetched_[0] = course.coef.w, prefetched_[1] = course.coef.mean;
+        prefetched_[2] = course.anchored ? course.weights.anchor_w() : nullptr;
+    }
     return std::make_unique<SparseDescent<T>>(*this, course);
 }
 
