@@ -101,4 +101,5 @@ def _news(directory: Path) -> Data:
 
 def _int32(X: Any) -> Any:
     X.indices, X.indptr = X.indices.astype(np.int32), X.indptr.astype(np.int32)
+    X.sort_indices()  # a vectorizer leaves them in the order of its vocabulary
     return X

@@ -96,7 +96,7 @@ class Pool {
     }
 
     bool wanted(int index) const {
-        const Ticket t{ticket_.load(std::memory_order_acquire)};
+        const Ticket t{ticket_.load()};
         return index < t.helpers() && t.next() < t.tasks();
     }
 
