@@ -41,7 +41,7 @@ def test_every_instruction_set_agrees_with_the_reference(isa):
     tests = Path(__file__).parent / "test_parity.py"
     done = run_python("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(tests), KDVR_ISA=isa, KDVR_PARITY_EXAMPLES="60")
     assert done.returncode == 0, done.stdout[-3000:]
-    assert " passed" in done.stdout and "native" not in done.stderr
+    assert " passed" in done.stdout and " failed" not in done.stdout
     shown = run_python("-c", "import kdvr_fast._core as c; print(c.isa())", KDVR_ISA=isa)
     assert shown.stdout.strip() == isa
 
