@@ -86,11 +86,12 @@ class Block {
         Index outputs;               // columns of q that are used
         const std::int64_t* coming;  // rows that the next block will gather, to be asked for ahead of time
         Index n_coming;
+        const T* table = nullptr;  // n x k, where the rows of a table are asked for with them
     };
 
     // Logits, residuals, sums and the column sums of q (the intercept's gradient) of the gathered rows at `w`.
     void run(Weights<T>& w, const Sweep& sweep, Sums& sums, double* column_sums) {
-        reader_->expect(sweep.coming, sweep.n_coming);
+        expect(sweep);
         const Index outputs = sweep.variate.source == AnchorKind::weights ? 2 * p_.k : p_.k, n = chunks();
         kdvr::run(n, useful_threads(reader_->entries() * outputs, p_.threads), [&](Index c) { run_chunk(w, sweep, c, n); });
         for (Index c = 0; c < n; ++c) {
@@ -102,6 +103,25 @@ class Block {
     }
 
   private:
+    void expect(const Sweep& sweep) {
+        reader_->expect(sweep.coming, sweep.n_coming);
+        for (Index i = 0; i < sweep.n_coming; ++i) {
+            const Index row = sweep.coming[i];
+            if (p_.weights) __builtin_prefetch(p_.weights + row);
+            if (p_.y.labels) {
+                __builtin_prefetch(p_.y.labels + row);
+            } else {
+                prefetch_outputs(p_.y.values.row(row));
+            }
+            if (sweep.table) prefetch_outputs(sweep.table + row * p_.k);
+        }
+    }
+    void prefetch_outputs(const T* p) const {
+        constexpr Index line = 64 / static_cast<Index>(sizeof(T));
+        for (Index j = 0; j < p_.k; j += line) __builtin_prefetch(p + j);
+        __builtin_prefetch(p + p_.k - 1);  // a row begins anywhere in a line
+    }
+
     // 512 KiB of rows fit a current second-level cache, 8 rows keep the tiles full, 256 rows share out well.
     static Index rows_in_cache(const Problem<T>& p) {
         constexpr Index bytes = 512 * 1024;
@@ -114,8 +134,8 @@ class Block {
 
     void run_chunk(Weights<T>& w, const Sweep& sweep, Index chunk, Index n) {
         const Index from = chunk_start(chunk, n), rows = chunk_start(chunk + 1, n) - from;
-        reader_->prefetch(chunk * sweep.n_coming / n, (chunk + 1) * sweep.n_coming / n);
-        reader_->logits(from, rows, w, sweep.variate.source == AnchorKind::weights, z_.data() + from * 2 * kp_);
+        const Range coming = {chunk * sweep.n_coming / n, (chunk + 1) * sweep.n_coming / n};
+        reader_->logits(from, rows, coming, w, sweep.variate.source == AnchorKind::weights, z_.data() + from * 2 * kp_);
         if (sweep.statistics) {
             const T one = p_.fit_intercept ? T(1) : T(0);
             reader_->row_products(chunk, from, rows, one, norm_.data() + from, sweep.pairs ? pair_.data() + from : nullptr);

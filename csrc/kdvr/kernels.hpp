@@ -90,13 +90,21 @@ struct Columns {
 template <class T>
 constexpr Index kColumns = 4 * kVectorBytes / static_cast<Index>(sizeof(T));
 
+// Rows that will be read soon: memory is asked for them while other rows are multiplied, a line with each vector, since a burst
+// of requests would stop the multiplications until it is served. `item` is the size of one of their d numbers.
+struct Ahead {
+    const char* const* row = nullptr;
+    Index rows = 0;
+    Index item = 0;
+};
+
 template <class T>
 struct SparseKernels;
 
 template <class T>
 struct Kernels {
     // z[i, slot(o)] = <a_i, w_o> for o < outputs: slot(o) = o for the first k outputs, kp + o - k behind them. z: rows x 2kp.
-    void (*logits)(const RowBlock<T>&, const T* w, Index ld, Index k, Index outputs, T* z, Index kp);
+    void (*logits)(const RowBlock<T>&, const Ahead&, const T* w, Index ld, Index k, Index outputs, T* z, Index kp);
     // norm[i] = |a_i|^2 + one, pair[i] = <a_i, a_{i-1}> + one; `before` is the row before a_0 (null: pair[0] = 0).
     void (*row_products)(const RowBlock<T>&, const T* before, T one, T* norm, T* pair);
     void (*residuals)(const ResidualJob<T>&);
@@ -107,8 +115,6 @@ struct Kernels {
     void (*gradient_add_double)(const RowBlock<T>&, const T* q, Index ldq, Columns, Index outputs, double* sum, Index ld);
     // The same step from a finished double sum (batches of many blocks, and the intercept).
     void (*step)(const double* sum, const Plane<T>&, const Update<T>&);
-    // Asks the cache for the rows of a coming block.
-    void (*prefetch)(const RowBlock<T>&);
     // x = row number `row` of compact rows as d numbers, in whole vectors.
     void (*decode)(const CompactRows<T>&, Index row, Index d, T* x);
     // Floors, see probes.hpp; lanes: numbers in a vector.

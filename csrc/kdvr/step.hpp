@@ -1,7 +1,7 @@
 // Purpose: the two products of a step, as register tiles, and the update fused to the second one.
 //   logits:    z[i, o] = <a_i, w_o>            tile of R rows x C outputs, vectors run along d
 //   gradient:  G[o, :] = sum_i q[i, o] a_i     tile of C outputs x J vectors, summed over the block's rows
-// Tile sizes fill the registers. AVX-512 and NEON have 32: 4 x 6 sums + 4 rows + 1 weight; 5 x 4 sums + 4 vectors + 1
+// Tile sizes fill the registers. AVX-512 and NEON have 32: 5 x 5 sums + 5 rows + 1 weight; 5 x 4 sums + 4 vectors + 1
 // coefficient. The others have 16: 3 x 4 + 3 + 1 and 3 x 3 + 3 + 1. Floor: 2 k d multiply-adds a row (3 k d with a teacher on
 // the fly); loads stay under one per two multiply-adds. Shapes: see kernels.hpp; W and G are padded to ld with zeros, rows are
 // not and end in a masked load.
@@ -13,21 +13,28 @@
 namespace kdvr::KDVR_ISA {
 
 #if defined(__AVX512F__) || defined(__ARM_NEON)
-constexpr int kTileRows = 4, kTileOutputs = 6, kTileClasses = 5, kTileVectors = 4;
+constexpr int kTileRows = 5, kTileOutputs = 5, kTileClasses = 5, kTileVectors = 4;
 #else
 constexpr int kTileRows = 3, kTileOutputs = 4, kTileClasses = 3, kTileVectors = 3;
 #endif
 
+// Coming rows that a tile of R rows x C outputs asks for on its way: a tile of few outputs is the only one for its rows and
+// asks for as many, of several tiles each takes a share.
+template <int R, int C>
+constexpr int kComingRows = C < 3 ? R : 3;
+
 // R x C inner products over d; few of them are summed in several chains, since one multiply-add takes four cycles.
 template <class T, int R, int C>
-void logits_tile(const T* const* a, Index d, const T* w, Index ld, T* out) {
+void logits_tile(const T* const* a, const char* const* ahead, Index item, Index d, const T* w, Index ld, T* out) {
     constexpr Index L = kLanes<T>;
-    constexpr int U = R * C >= 8 ? 1 : R * C >= 4 ? 2 : 4;
+    constexpr int U = R * C >= 8 ? 1 : R * C >= 4 ? 2 : 4, P = kComingRows<R, C>;
     Vec<T> acc[U][R * C] = {};
     Index j = 0;
     for (; j + U * L <= d; j += U * L) {
 #pragma GCC unroll 4
         for (int u = 0; u < U; ++u) {
+#pragma GCC unroll 8
+            for (int p = 0; p < P; ++p) __builtin_prefetch(ahead[p] + (j + u * L) * item, 0, 2);
             Vec<T> x[R];
 #pragma GCC unroll 8
             for (int r = 0; r < R; ++r) x[r] = load(a[r] + j + u * L);
@@ -61,21 +68,33 @@ void logits_tile(const T* const* a, Index d, const T* w, Index ld, T* out) {
 }
 
 template <class T>
-using LogitsTile = void (*)(const T* const*, Index, const T*, Index, T*);
+struct LogitsTile {
+    void (*run)(const T* const* a, const char* const* ahead, Index item, Index d, const T* w, Index ld, T* out);
+    Index ahead;
+};
 
 template <class T, int R>
 KDVR_INLINE LogitsTile<T> logits_tile_of(Index outputs) {
-    constexpr LogitsTile<T> small[4] = {logits_tile<T, R, 1>, logits_tile<T, R, 2>, logits_tile<T, R, 3>, logits_tile<T, R, 4>};
-    if constexpr (kTileOutputs > 4) {
-        if (outputs == 5) return logits_tile<T, R, 5>;
-        if (outputs == 6) return logits_tile<T, R, 6>;
+    switch (outputs) {
+        case 1:
+            return {logits_tile<T, R, 1>, kComingRows<R, 1>};
+        case 2:
+            return {logits_tile<T, R, 2>, kComingRows<R, 2>};
+        case 3:
+            return {logits_tile<T, R, 3>, kComingRows<R, 3>};
+        case 4:
+            return {logits_tile<T, R, 4>, kComingRows<R, 4>};
     }
-    return small[outputs - 1];
+    if constexpr (kTileOutputs > 4) {
+        return {logits_tile<T, R, 5>, kComingRows<R, 5>};
+    }
+    return {};
 }
 
 template <class T>
 KDVR_INLINE LogitsTile<T> logits_tile_of(Index rows, Index outputs) {
     if constexpr (kTileRows > 3) {
+        if (rows == 5) return logits_tile_of<T, 5>(outputs);
         if (rows == 4) return logits_tile_of<T, 4>(outputs);
     }
     return rows == 3   ? logits_tile_of<T, 3>(outputs)
@@ -92,19 +111,28 @@ KDVR_INLINE Index block_start(Index i, Index count, Index n) {
 }
 
 template <class T>
-void logits(const RowBlock<T>& block, const T* w, Index ld, Index k, Index outputs, T* z, Index kp) {
+void logits(const RowBlock<T>& block, const Ahead& ahead, const T* w, Index ld, Index k, Index outputs, T* z, Index kp) {
     T out[kTileRows * kTileOutputs + 4];
     const Index nr = blocks(block.rows, kTileRows), nc = blocks(outputs, kTileOutputs);
+    Index asked = 0;
     for (Index ic = 0; ic < nc; ++ic) {
         const Index c0 = block_start(ic, outputs, nc), C = block_start(ic + 1, outputs, nc) - c0;
         for (Index ir = 0; ir < nr; ++ir) {
             const Index r0 = block_start(ir, block.rows, nr), R = block_start(ir + 1, block.rows, nr) - r0;
-            logits_tile_of<T>(R, C)(block.a + r0, block.d, w + c0 * ld, ld, out);
+            const LogitsTile<T> tile = logits_tile_of<T>(R, C);
+            const char* coming[kTileRows];
+            for (Index p = 0; p < tile.ahead; ++p) {  // a row of this very block where there is nothing more to ask for
+                coming[p] = asked < ahead.rows ? ahead.row[asked++] : reinterpret_cast<const char*>(block.a[r0]);
+            }
+            tile.run(block.a + r0, coming, ahead.item, block.d, w + c0 * ld, ld, out);
             for (Index r = 0; r < R; ++r) {
                 T* const zr = z + (r0 + r) * 2 * kp;
                 for (Index c = 0; c < C; ++c) zr[c0 + c < k ? c0 + c : kp + c0 + c - k] = out[r * C + c];
             }
         }
+    }
+    for (; asked < ahead.rows; ++asked) {
+        for (Index j = 0; j < block.d * ahead.item; j += 64) __builtin_prefetch(ahead.row[asked] + j, 0, 2);
     }
 }
 
@@ -131,16 +159,29 @@ void row_products(const RowBlock<T>& block, const T* before, T one, T* norm, T* 
     }
 }
 
-// One vector of the update in kernels.hpp, at offset o of the plane. Plain: nothing but weights travels (no m, momentum, L1 or
-// average), which a batch of ten rows notices: its update is a third of the multiply-adds.
-template <class T, bool Plain>
+// What an update asks for besides the gradient's sum. A batch of ten rows notices every product: there the update of a vector
+// takes one multiplication (bare), two (L2) or five and more (m, momentum, L1, average) to the ten of its sum.
+enum class Extras { none, l2, all };
+
+template <class T>
+KDVR_INLINE Extras extras(const Plane<T>& plane, const Update<T>& u) {
+    if (plane.mean || plane.velocity || plane.average || u.threshold > T(0)) return Extras::all;
+    return u.l2 != T(0) ? Extras::l2 : Extras::none;
+}
+
+// One vector of the update in kernels.hpp, at offset o of the plane.
+template <class T, Extras E>
 KDVR_INLINE void step_vector(Vec<T> total, Index o, const Plane<T>& plane, const Update<T>& u) {
     Vec<T> w = load(plane.w + o);
-    Vec<T> g = u.scale * total + u.l2 * w;
-    if constexpr (Plain) {
-        store<T>(plane.w + o, w - u.rate * g);
+    if constexpr (E == Extras::none) {
+        store<T>(plane.w + o, w - (u.rate * u.scale) * total);
         return;
     }
+    if constexpr (E == Extras::l2) {
+        store<T>(plane.w + o, w - ((u.rate * u.scale) * total + (u.rate * u.l2) * w));
+        return;
+    }
+    Vec<T> g = u.scale * total + u.l2 * w;
     if (plane.mean) g += u.mean_scale * load(plane.mean + o);
     if (plane.velocity) {
         const Vec<T> v = u.momentum * load(plane.velocity + o) + g;
@@ -159,16 +200,11 @@ KDVR_INLINE void step_vector(Vec<T> total, Index o, const Plane<T>& plane, const
     }
 }
 
-template <class T>
-KDVR_INLINE bool plain(const Plane<T>& plane, const Update<T>& u) {
-    return !plane.mean && !plane.velocity && !plane.average && u.threshold == T(0);
-}
-
-template <class T, bool Plain>
+template <class T, Extras E>
 struct StepSink {
     const Plane<T>& plane;
     const Update<T>& update;
-    KDVR_INLINE void operator()(Index c, Index j, Vec<T> g) const { step_vector<T, Plain>(g, c * plane.ld + j, plane, update); }
+    KDVR_INLINE void operator()(Index c, Index j, Vec<T> g) const { step_vector<T, E>(g, c * plane.ld + j, plane, update); }
 };
 
 template <class T>
@@ -261,10 +297,13 @@ KDVR_INLINE void gradient(const RowBlock<T>& block, const T* q, Index ldq, Colum
 template <class T>
 void gradient_step(const RowBlock<T>& block, const T* q, Index ldq, Columns columns, const Plane<T>& plane,
                    const Update<T>& update) {
-    if (plain(plane, update)) {
-        gradient(block, q, ldq, columns, plane.rows, StepSink<T, true>{plane, update});
-    } else {
-        gradient(block, q, ldq, columns, plane.rows, StepSink<T, false>{plane, update});
+    switch (extras(plane, update)) {
+        case Extras::none:
+            return gradient(block, q, ldq, columns, plane.rows, StepSink<T, Extras::none>{plane, update});
+        case Extras::l2:
+            return gradient(block, q, ldq, columns, plane.rows, StepSink<T, Extras::l2>{plane, update});
+        case Extras::all:
+            return gradient(block, q, ldq, columns, plane.rows, StepSink<T, Extras::all>{plane, update});
     }
 }
 
@@ -282,15 +321,7 @@ void gradient_add_double(const RowBlock<T>& block, const T* q, Index ldq, Column
 template <class T>
 void step(const double* total, const Plane<T>& plane, const Update<T>& update) {
     for (Index o = 0; o < plane.rows * plane.ld; o += kLanes<T>) {
-        step_vector<T, false>(load_doubles<T>(total + o), o, plane, update);
-    }
-}
-
-template <class T>
-void prefetch(const RowBlock<T>& block) {
-    constexpr Index line = 64 / static_cast<Index>(sizeof(T));
-    for (Index i = 0; i < block.rows; ++i) {
-        for (Index j = 0; j < block.d; j += line) __builtin_prefetch(block.a[i] + j, 0, 2);
+        step_vector<T, Extras::all>(load_doubles<T>(total + o), o, plane, update);
     }
 }
 

@@ -27,12 +27,11 @@ class DenseReader : public Reader<T> {
     Index entries() const override { return count_ * p_.X.d; }
 
     void expect(const std::int64_t* rows, Index count) override {
-        for (Index i = 0; i < count; ++i) coming_[static_cast<std::size_t>(i)] = p_.X.row(rows[i]);
+        for (Index i = 0; i < count; ++i) coming_[static_cast<std::size_t>(i)] = address(rows[i]);
     }
-    void prefetch(Index from, Index to) const override { kernels<T>().prefetch({coming_.data() + from, to - from, p_.X.d}); }
-
-    void logits(Index from, Index count, const Weights<T>& w, bool both, T* z) const override {
-        kernels<T>().logits(block(from, count), w.w.data(), ld_, p_.k, both ? 2 * p_.k : p_.k, z, p_.kp());
+    void logits(Index from, Index count, Range coming, const Weights<T>& w, bool both, T* z) const override {
+        const Ahead ahead = {coming_.data() + coming.from, coming.to - coming.from, item()};
+        kernels<T>().logits(block(from, count), ahead, w.w.data(), ld_, p_.k, both ? 2 * p_.k : p_.k, z, p_.kp());
     }
     void row_products(Index, Index from, Index count, T one, T* norm, T* pair) override {
         const T* before = from > 0 ? a_[static_cast<std::size_t>(from - 1)] : before_;
@@ -59,11 +58,15 @@ class DenseReader : public Reader<T> {
 
   protected:
     RowBlock<T> block(Index from, Index count) const { return {a_.data() + from, count, p_.X.d}; }
+    // Where a row lies in the caller's memory, and the size of one of its numbers there.
+    virtual const char* address(Index row) const { return reinterpret_cast<const char*>(p_.X.row(row)); }
+    virtual Index item() const { return static_cast<Index>(sizeof(T)); }
 
     const Problem<T>& p_;
     Index ld_, count_ = 0;
     const T* before_ = nullptr;
-    std::vector<const T*> a_, coming_;
+    std::vector<const T*> a_;
+    std::vector<const char*> coming_;
     Buffer<T> unwanted_;
 };
 
@@ -72,10 +75,7 @@ template <class T>
 class CompactReader final : public DenseReader<T> {
   public:
     CompactReader(const Problem<T>& p, Index max_rows)
-        : DenseReader<T>(p, max_rows),
-          decoded_(max_rows * this->ld_),
-          kept_(this->ld_),
-          next_(static_cast<std::size_t>(max_rows)) {
+        : DenseReader<T>(p, max_rows), decoded_(max_rows * this->ld_), kept_(this->ld_) {
         for (Index i = 0; i < max_rows; ++i) this->a_[static_cast<std::size_t>(i)] = decoded_.data() + i * this->ld_;
     }
 
@@ -92,18 +92,13 @@ class CompactReader final : public DenseReader<T> {
         if (this->count_ > 0) std::copy_n(decoded_.data() + (this->count_ - 1) * this->ld_, this->ld_, kept_.data());
         this->before_ = this->count_ > 0 ? kept_.data() : nullptr;
     }
-    void expect(const std::int64_t* rows, Index count) override { std::copy_n(rows, count, next_.begin()); }
-    void prefetch(Index from, Index to) const override {
-        const CompactRows<T>& rows = this->p_.compact;
-        for (Index i = from; i < to; ++i) {
-            const char* row = static_cast<const char*>(rows.row(next_[static_cast<std::size_t>(i)]));
-            for (Index j = 0; j < this->p_.X.d * rows.item(); j += 64) __builtin_prefetch(row + j, 0, 2);
-        }
-    }
+
+  protected:
+    const char* address(Index row) const override { return static_cast<const char*>(this->p_.compact.row(row)); }
+    Index item() const override { return this->p_.compact.item(); }
 
   private:
     Buffer<T> decoded_, kept_;
-    std::vector<std::int64_t> next_;
 };
 
 // A batch of one block goes from residuals straight to the weights; a longer one is summed first.

@@ -91,6 +91,10 @@ inline int useful_threads(Index work, int threads) {
     return work < 150000 ? 1 : threads;
 }
 
+struct Range {
+    Index from, to;
+};
+
 // Chunks that a block is cut into at most.
 constexpr Index kMaxChunks = 8;
 
@@ -141,11 +145,10 @@ class Reader {
     virtual bool has_before() const = 0;
     // Numbers that the rows hold.
     virtual Index entries() const = 0;
-    // Rows that will be pointed at next, and the part of them to be fetched now.
+    // Rows that will be pointed at next; logits() asks memory for a part of them.
     virtual void expect(const std::int64_t* rows, Index count) = 0;
-    virtual void prefetch(Index from, Index to) const = 0;
     // As in Kernels, for the rows from .. from + count - 1. both: the anchor's as well. pair: null if it is not wanted.
-    virtual void logits(Index from, Index count, const Weights<T>& w, bool both, T* z) const = 0;
+    virtual void logits(Index from, Index count, Range coming, const Weights<T>& w, bool both, T* z) const = 0;
     virtual void row_products(Index chunk, Index from, Index count, T one, T* norm, T* pair) = 0;
     // sum += sum_i q_i (x) a_i; both: rows of q hold k + k numbers, the second k for a second matrix behind the first. The
     // layout of a matrix is that of the weights or that of sums.

@@ -38,15 +38,8 @@ class SparseReader final : public Reader<T> {
     void expect(const std::int64_t* rows, Index count) override {
         for (Index i = 0; i < count; ++i) coming_[static_cast<std::size_t>(i)] = p_.sparse.row(rows[i]);
     }
-    void prefetch(Index from, Index to) const override {
-        const SparseRow<T>* const rows = coming_.data() + from;
-        kernel_.prefetch(rows, to - from);
-        for (const T* w : prefetched_) {
-            if (w) kernel_.prefetch_weights(rows, to - from, p_.k, stride_, w);
-        }
-    }
-
-    void logits(Index from, Index count, const Weights<T>& w, bool both, T* z) const override {
+    void logits(Index from, Index count, Range coming, const Weights<T>& w, bool both, T* z) const override {
+        prefetch(coming);
         const T* anchor = both ? w.anchor_w() : nullptr;
         kernel_.logits(a_.data() + from, count, w.w.data(), anchor, w.scale, p_.k, p_.kp(), z);
     }
@@ -76,6 +69,15 @@ class SparseReader final : public Reader<T> {
     Index count() const { return count_; }
 
   private:
+    void prefetch(Range coming) const {
+        const SparseRow<T>* const rows = coming_.data() + coming.from;
+        const Index count = coming.to - coming.from;
+        kernel_.prefetch(rows, count);
+        for (const T* w : prefetched_) {
+            if (w) kernel_.prefetch_weights(rows, count, p_.k, stride_, w);
+        }
+    }
+
     const Problem<T>& p_;
     Index stride_, count_ = 0, entries_ = 0;
     const SparseKernels<T>& kernel_;
