@@ -90,6 +90,8 @@ class Bound {
         require(n_threads > 0 && n_threads <= kMaxThreads, "n_threads: out of range");
         p.threads = n_threads;
         require(p.X.n > 0 && p.X.d > 0 && k > 0, "X: at least one row, feature and output expected");
+        require(k > 1 || p.loss != LossKind::softmax, "k: softmax takes two outputs or more");
+        require(k == 1 || p.loss != LossKind::logistic, "k: logistic takes one output");
         if (y_.ndim() == 1) {
             require(p.loss == LossKind::softmax, "y: labels go with softmax only");
             p.y.labels = flat<std::int64_t>(y_, p.X.n, "y");

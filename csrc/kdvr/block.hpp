@@ -135,11 +135,10 @@ class Block {
     void run_chunk(Weights<T>& w, const Sweep& sweep, Index chunk, Index n) {
         const Index from = chunk_start(chunk, n), rows = chunk_start(chunk + 1, n) - from;
         const Range coming = {chunk * sweep.n_coming / n, (chunk + 1) * sweep.n_coming / n};
-        reader_->logits(from, rows, coming, w, sweep.variate.source == AnchorKind::weights, z_.data() + from * 2 * kp_);
-        if (sweep.statistics) {
-            const T one = p_.fit_intercept ? T(1) : T(0);
-            reader_->row_products(chunk, from, rows, one, norm_.data() + from, sweep.pairs ? pair_.data() + from : nullptr);
-        }
+        const RowProducts<T> products = {p_.fit_intercept ? T(1) : T(0), sweep.statistics ? norm_.data() + from : nullptr,
+                                         sweep.pairs ? pair_.data() + from : nullptr};
+        const bool both = sweep.variate.source == AnchorKind::weights;
+        reader_->multiply({chunk, from, rows, coming, both, z_.data() + from * 2 * kp_, products}, w);
         Sums& sums = part_[chunk] = Sums{};
         sums.rows = static_cast<double>(rows);
         if (sweep.statistics) sums.pairs = static_cast<double>(from > 0 || reader_->has_before() ? rows : rows - 1);

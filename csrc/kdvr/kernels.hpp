@@ -1,8 +1,9 @@
 // Purpose: the table of kernels that one instruction set provides, and the plain structs they take.
 // Every instruction set compiles the same source (step.hpp); dispatch.cpp picks a table once, at start.
 //
-// A step is   logits -> row_products (statistics only) -> residuals -> gradient_*   with the row block in cache throughout.
-// Shapes: W (k, ld) with ld = d rounded up to a vector, zeros beyond d. Per-row k-vectors are padded to kp, see padded().
+// A step is   logits (and row products, for statistics) -> residuals -> gradient_*   with the row block in cache throughout.
+// Shapes: W (k, ld) with ld = d rounded up to a vector, zeros beyond d. Per-row k-vectors are padded to kp, see
+// Problem::kp.
 #pragma once
 
 #include "views.hpp"
@@ -37,6 +38,9 @@ struct Sums {
 //   r_i = link(z_i + b) - y_i
 //   c_i = link(za_i + ba) - y_i | table_i | r_i - T (link((z_i + b) / T) - t_i),  t_i = link((za_i + ba) / T) | table_i
 //   q_i = s_i (r_i - lam c_i)             or, stacked: q_i = [s_i r_i, s_i c_i] (k + k numbers)
+// With one output a row's vectors are single numbers, kp = 1; at most kMostRows rows then.
+constexpr Index kMostRows = 512;
+
 template <class T>
 struct ResidualJob {
     LossKind loss;
@@ -101,12 +105,20 @@ struct Ahead {
 template <class T>
 struct SparseKernels;
 
+// norm[i] = |a_i|^2 + one, pair[i] = <a_i, a_{i-1}> + one. norm null: neither is wanted; pair null: it is not.
+template <class T>
+struct RowProducts {
+    T one;
+    T* norm;
+    T* pair;
+};
+
 template <class T>
 struct Kernels {
     // z[i, slot(o)] = <a_i, w_o> for o < outputs: slot(o) = o for the first k outputs, kp + o - k behind them. z: rows x 2kp.
-    void (*logits)(const RowBlock<T>&, const Ahead&, const T* w, Index ld, Index k, Index outputs, T* z, Index kp);
-    // norm[i] = |a_i|^2 + one, pair[i] = <a_i, a_{i-1}> + one; `before` is the row before a_0 (null: pair[0] = 0).
-    void (*row_products)(const RowBlock<T>&, const T* before, T one, T* norm, T* pair);
+    // `before` is the row before a_0; null: pair[0] = 0.
+    void (*logits)(const RowBlock<T>&, const Ahead&, const T* w, Index ld, Index k, Index outputs, T* z, Index kp,
+                   const T* before, const RowProducts<T>&);
     void (*residuals)(const ResidualJob<T>&);
     // The three uses of  sum_i q_i (x) a_i  (outputs x d): step the weights at once, add to a T matrix, add to a double matrix.
     // Only the given columns are touched, so that threads share one sum, each with columns of its own.

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "losses.hpp"
+#include "residuals_one.hpp"
 
 namespace kdvr::KDVR_ISA {
 
@@ -118,9 +119,9 @@ template <class T>
 void residuals(const ResidualJob<T>& job) {
     switch (job.loss) {
         case LossKind::squared:
-            return residual_rows<T, Squared<T>>(job);
+            return job.k == 1 ? residuals_of_lanes<T, Squared<T>>(job) : residual_rows<T, Squared<T>>(job);
         case LossKind::logistic:
-            return residual_rows<T, Logistic<T>>(job);
+            return residuals_of_lanes<T, Logistic<T>>(job);
         case LossKind::softmax:
             return residual_rows<T, Softmax<T>>(job);
     }

@@ -32,7 +32,7 @@ class Session<T>::Stepper {
           batch_size_(step.batch_size),
           l1_(static_cast<T>(step.l1)) {
         const Layout layout = s.p_.layout();
-        const Index w = layout.size, b = s.p_.kp();
+        const Index w = layout.size, b = s.p_.intercepts();
         const bool velocity = step.momentum != 0;
         if (velocity) s.velocity_w_.reserve(w), s.velocity_b_.reserve(b);
         if (step.average) s.average_w_.reserve(w), s.average_b_.reserve(b);
@@ -47,7 +47,7 @@ class Session<T>::Stepper {
                      v.use_mean ? s.mean_b_.data() : nullptr,
                      step.average ? s.average_b_.data() : nullptr,
                      1,
-                     s.p_.kp()};
+                     b};
         update.mean_scale = static_cast<T>(v.lam), update.l2 = static_cast<T>(step.l2);
         update.momentum = static_cast<T>(step.momentum), update.nesterov = step.nesterov;
         sum_b = Buffer<double>(b);
@@ -102,7 +102,8 @@ class Session<T>::Stepper {
 };
 
 template <class T>
-Session<T>::Session(const Problem<T>& problem) : p_(problem), weights_(p_), mean_w_(p_.layout().size), mean_b_(p_.kp()) {}
+Session<T>::Session(const Problem<T>& problem)
+    : p_(problem), weights_(p_), mean_w_(p_.layout().size), mean_b_(p_.intercepts()) {}
 
 template <class T>
 void Session<T>::pack(const T* coef, const T* intercept, T* w, T* b) const {
@@ -158,7 +159,7 @@ std::optional<Pass> Session<T>::rebuild_anchor(const Poll& poll) {
     if (cached_) table_.reserve(p_.X.n * p_.k);
     Weights<T> at(p_);
     std::copy_n(weights_.anchor_w(), weights_.size, at.w.data());
-    std::copy_n(weights_.anchor_b(), p_.kp(), at.b.data());
+    std::copy_n(weights_.anchor_b(), p_.intercepts(), at.b.data());
     Pass result = pass(at, ControlVariate{}, cached_ ? table_.data() : nullptr, poll);
     if (mean_) {
         const std::vector<T> m(result.grad.begin(), result.grad.end());
@@ -195,7 +196,7 @@ Walk Session<T>::epoch(const Route& route, const Step& step, const ControlVariat
             ++refreshed;
             stepper.descent->settle();
             std::copy_n(weights_.w.data(), weights_.size, weights_.anchor_w());
-            std::copy_n(weights_.b.data(), p_.kp(), weights_.anchor_b());
+            std::copy_n(weights_.b.data(), p_.intercepts(), weights_.anchor_b());
             if (std::optional<Pass> done = rebuild_anchor(poll)) walk.passes.push_back(std::move(*done));
         }
         const Index pause = std::min(steps, refreshed < route.n_refresh ? route.refresh_at[refreshed] : steps);
@@ -270,7 +271,7 @@ Pass Session<T>::evaluate(const T* coef, const T* intercept, const ControlVariat
     Weights<T> at(p_);
     pack(coef, intercept, at.w.data(), at.b.data());
     std::copy_n(weights_.anchor_w(), weights_.size, at.anchor_w());
-    std::copy_n(weights_.anchor_b(), p_.kp(), at.anchor_b());
+    std::copy_n(weights_.anchor_b(), p_.intercepts(), at.anchor_b());
     return pass(at, variate, nullptr, poll);
 }
 
@@ -284,15 +285,16 @@ Pass Session<T>::pass(Weights<T>& w, const ControlVariate& variate, T* residuals
     const T* table = variate.source == AnchorKind::table ? table_.data() : nullptr;
     Block<T> block(p_, 0);
     Buffer<double> sum_w(anchored ? 2 * layout.size : layout.size), sum_b(outputs);
-    std::vector<std::int64_t> rows(static_cast<std::size_t>(block.max_rows()));
+    std::vector<std::int64_t> rows(static_cast<std::size_t>(2 * block.max_rows()));  // of this block and of the next
     Pass result;
     Index work = 0;
     for (Index at = 0; at < n; at += block.max_rows()) {
         const Index count = std::min(block.max_rows(), n - at);
-        std::iota(rows.begin(), rows.begin() + count, at);
+        const Index coming = std::min(count, n - at - count);
+        std::iota(rows.begin(), rows.begin() + count + coming, at);
         block.forget();
         block.gather(rows.data(), count, 0, table);
-        block.run(w, {variate, true, false, true, ldq, outputs, nullptr, 0}, result.sums, sum_b.data());
+        block.run(w, {variate, true, false, true, ldq, outputs, rows.data() + count, coming, table}, result.sums, sum_b.data());
         block.rows().add_double(block.q(), ldq, anchored, layout, sum_w.data());
         if (residuals_out) {
             for (Index i = 0; i < count; ++i) std::copy_n(block.r(i), k, residuals_out + (at + i) * k);

@@ -24,11 +24,21 @@ template <int R, int C>
 constexpr int kComingRows = C < 3 ? R : 3;
 
 // R x C inner products over d; few of them are summed in several chains, since one multiply-add takes four cycles.
-template <class T, int R, int C>
-void logits_tile(const T* const* a, const char* const* ahead, Index item, Index d, const T* w, Index ld, T* out) {
+// Products: the rows' inner products with themselves and with the row before, which for the first of them is `before`, follow
+// in `out`; a tile of one or two outputs has registers for them, and spares the rows' second reading.
+template <class T, int R, int C, bool Products>
+void logits_tile(const T* const* a, const T* before, const char* const* ahead, Index item, Index d, const T* w, Index ld,
+                 T* out) {
     constexpr Index L = kLanes<T>;
-    constexpr int U = R * C >= 8 ? 1 : R * C >= 4 ? 2 : 4, P = kComingRows<R, C>;
-    Vec<T> acc[U][R * C] = {};
+    constexpr int N = R * C + (Products ? 2 * R : 0), U = N >= 8 ? 1 : N >= 4 ? 2 : 4, P = kComingRows<R, C>;
+    Vec<T> acc[U][N] = {};
+    const auto multiply_rows = [&](Vec<T>* sums, const Vec<T>* x, Vec<T> x_before) __attribute__((always_inline)) {
+#pragma GCC unroll 8
+        for (int r = 0; r < R; ++r) {
+            sums[R * C + r] += x[r] * x[r];
+            sums[R * C + R + r] += x[r] * (r > 0 ? x[r - 1] : x_before);
+        }
+    };
     Index j = 0;
     for (; j + U * L <= d; j += U * L) {
 #pragma GCC unroll 4
@@ -44,62 +54,63 @@ void logits_tile(const T* const* a, const char* const* ahead, Index item, Index 
 #pragma GCC unroll 8
                 for (int r = 0; r < R; ++r) acc[u][r * C + c] += x[r] * y;
             }
+            if constexpr (Products) multiply_rows(acc[u], x, load(before + j + u * L));
         }
     }
     for (; j < d; j += L) {
+        Vec<T> x[R];
 #pragma GCC unroll 8
         for (int r = 0; r < R; ++r) {
-            const Vec<T> x = load_part(a[r], j, d);
+            x[r] = load_part(a[r], j, d);
 #pragma GCC unroll 8
-            for (int c = 0; c < C; ++c) acc[0][r * C + c] += x * load(w + c * ld + j);
+            for (int c = 0; c < C; ++c) acc[0][r * C + c] += x[r] * load(w + c * ld + j);
         }
+        if constexpr (Products) multiply_rows(acc[0], x, load_part(before, j, d));
     }
 #pragma GCC unroll 4
     for (int u = 1; u < U; ++u) {
 #pragma GCC unroll 32
-        for (int i = 0; i < R * C; ++i) acc[0][i] += acc[u][i];
+        for (int i = 0; i < N; ++i) acc[0][i] += acc[u][i];
     }
     const Vec<T> zero{};
 #pragma GCC unroll 8
-    for (int i = 0; i < R * C; i += 4) {
-        sum4<T>(acc[0][i], i + 1 < R * C ? acc[0][i + 1] : zero, i + 2 < R * C ? acc[0][i + 2] : zero,
-                i + 3 < R * C ? acc[0][i + 3] : zero, out + i);
+    for (int i = 0; i < N; i += 4) {
+        sum4<T>(acc[0][i], i + 1 < N ? acc[0][i + 1] : zero, i + 2 < N ? acc[0][i + 2] : zero, i + 3 < N ? acc[0][i + 3] : zero,
+                out + i);
     }
 }
 
 template <class T>
 struct LogitsTile {
-    void (*run)(const T* const* a, const char* const* ahead, Index item, Index d, const T* w, Index ld, T* out);
+    void (*run)(const T* const* a, const T* before, const char* const* ahead, Index item, Index d, const T* w, Index ld,
+                T* out);
     Index ahead;
 };
 
+template <class T, int R, int C>
+constexpr LogitsTile<T> kLogitsTile = {logits_tile<T, R, C, false>, kComingRows<R, C>};
+template <class T, int R, int C>
+constexpr LogitsTile<T> kProductsTile = {logits_tile<T, R, C, true>, kComingRows<R, C>};
+
 template <class T, int R>
-KDVR_INLINE LogitsTile<T> logits_tile_of(Index outputs) {
-    switch (outputs) {
-        case 1:
-            return {logits_tile<T, R, 1>, kComingRows<R, 1>};
-        case 2:
-            return {logits_tile<T, R, 2>, kComingRows<R, 2>};
-        case 3:
-            return {logits_tile<T, R, 3>, kComingRows<R, 3>};
-        case 4:
-            return {logits_tile<T, R, 4>, kComingRows<R, 4>};
-    }
+KDVR_INLINE LogitsTile<T> logits_tile_of(Index outputs, bool products) {
+    if (products) return outputs == 1 ? kProductsTile<T, R, 1> : kProductsTile<T, R, 2>;
     if constexpr (kTileOutputs > 4) {
-        return {logits_tile<T, R, 5>, kComingRows<R, 5>};
+        if (outputs == 5) return kLogitsTile<T, R, 5>;
     }
-    return {};
+    constexpr LogitsTile<T> small[4] = {kLogitsTile<T, R, 1>, kLogitsTile<T, R, 2>, kLogitsTile<T, R, 3>, kLogitsTile<T, R, 4>};
+    return small[outputs - 1];
 }
 
 template <class T>
-KDVR_INLINE LogitsTile<T> logits_tile_of(Index rows, Index outputs) {
+KDVR_INLINE LogitsTile<T> logits_tile_of(Index rows, Index outputs, bool products) {
     if constexpr (kTileRows > 3) {
-        if (rows == 5) return logits_tile_of<T, 5>(outputs);
-        if (rows == 4) return logits_tile_of<T, 4>(outputs);
+        if (rows == 5) return logits_tile_of<T, 5>(outputs, products);
+        if (rows == 4) return logits_tile_of<T, 4>(outputs, products);
     }
-    return rows == 3   ? logits_tile_of<T, 3>(outputs)
-           : rows == 2 ? logits_tile_of<T, 2>(outputs)
-                       : logits_tile_of<T, 1>(outputs);
+    return rows == 3   ? logits_tile_of<T, 3>(outputs, products)
+           : rows == 2 ? logits_tile_of<T, 2>(outputs, products)
+                       : logits_tile_of<T, 1>(outputs, products);
 }
 
 // Blocks of nearly equal size: 10 rows in tiles of at most 4 go as 4, 3, 3 and never as 4, 4, 2.
@@ -111,51 +122,58 @@ KDVR_INLINE Index block_start(Index i, Index count, Index n) {
 }
 
 template <class T>
-void logits(const RowBlock<T>& block, const Ahead& ahead, const T* w, Index ld, Index k, Index outputs, T* z, Index kp) {
-    T out[kTileRows * kTileOutputs + 4];
-    const Index nr = blocks(block.rows, kTileRows), nc = blocks(outputs, kTileOutputs);
-    Index asked = 0;
-    for (Index ic = 0; ic < nc; ++ic) {
-        const Index c0 = block_start(ic, outputs, nc), C = block_start(ic + 1, outputs, nc) - c0;
-        for (Index ir = 0; ir < nr; ++ir) {
-            const Index r0 = block_start(ir, block.rows, nr), R = block_start(ir + 1, block.rows, nr) - r0;
-            const LogitsTile<T> tile = logits_tile_of<T>(R, C);
-            const char* coming[kTileRows];
-            for (Index p = 0; p < tile.ahead; ++p) {  // a row of this very block where there is nothing more to ask for
-                coming[p] = asked < ahead.rows ? ahead.row[asked++] : reinterpret_cast<const char*>(block.a[r0]);
-            }
-            tile.run(block.a + r0, coming, ahead.item, block.d, w + c0 * ld, ld, out);
-            for (Index r = 0; r < R; ++r) {
-                T* const zr = z + (r0 + r) * 2 * kp;
-                for (Index c = 0; c < C; ++c) zr[c0 + c < k ? c0 + c : kp + c0 + c - k] = out[r * C + c];
-            }
-        }
-    }
-    for (; asked < ahead.rows; ++asked) {
-        for (Index j = 0; j < block.d * ahead.item; j += 64) __builtin_prefetch(ahead.row[asked] + j, 0, 2);
-    }
-}
-
-template <class T>
-void row_products(const RowBlock<T>& block, const T* before, T one, T* norm, T* pair) {
+KDVR_INLINE void row_products(const RowBlock<T>& block, const T* before, const RowProducts<T>& out) {
     constexpr Index L = kLanes<T>;
     for (Index i = 0; i < block.rows; ++i) {
         const T* a = block.a[i];
-        const T* b = i > 0 ? block.a[i - 1] : before;
-        const T* other = b ? b : a;
+        const T* b = i > 0 ? block.a[i - 1] : before ? before : a;
         Vec<T> n0{}, n1{}, p0{}, p1{};
         Index j = 0;
         for (; j + 2 * L <= block.d; j += 2 * L) {
             const Vec<T> x0 = load(a + j), x1 = load(a + j + L);
             n0 += x0 * x0, n1 += x1 * x1;
-            p0 += x0 * load(other + j), p1 += x1 * load(other + j + L);
+            p0 += x0 * load(b + j), p1 += x1 * load(b + j + L);
         }
         for (; j < block.d; j += L) {
             const Vec<T> x = load_part(a, j, block.d);
-            n0 += x * x, p0 += x * load_part(other, j, block.d);
+            n0 += x * x, p0 += x * load_part(b, j, block.d);
         }
-        norm[i] = sum<T>(n0 + n1) + one;
-        pair[i] = b ? sum<T>(p0 + p1) + one : T(0);
+        out.norm[i] = sum<T>(n0 + n1) + out.one;
+        if (out.pair) out.pair[i] = sum<T>(p0 + p1) + out.one;
+    }
+}
+
+template <class T>
+void logits(const RowBlock<T>& block, const Ahead& ahead, const T* w, Index ld, Index k, Index outputs, T* z, Index kp,
+            const T* before, const RowProducts<T>& products) {
+    T out[kTileRows * kTileOutputs + 2 * kTileRows + 4];
+    const Index nr = blocks(block.rows, kTileRows), nc = blocks(outputs, kTileOutputs);
+    const bool in_tiles = products.norm && outputs <= 2;
+    Index asked = 0;
+    for (Index ic = 0; ic < nc; ++ic) {
+        const Index c0 = block_start(ic, outputs, nc), C = block_start(ic + 1, outputs, nc) - c0;
+        for (Index ir = 0; ir < nr; ++ir) {
+            const Index r0 = block_start(ir, block.rows, nr), R = block_start(ir + 1, block.rows, nr) - r0;
+            const LogitsTile<T> tile = logits_tile_of<T>(R, C, in_tiles);
+            const char* coming[kTileRows];
+            for (Index p = 0; p < tile.ahead; ++p) {  // a row of this very block where there is nothing more to ask for
+                coming[p] = asked < ahead.rows ? ahead.row[asked++] : reinterpret_cast<const char*>(block.a[r0]);
+            }
+            const T* const previous = r0 > 0 ? block.a[r0 - 1] : before ? before : block.a[0];
+            tile.run(block.a + r0, previous, coming, ahead.item, block.d, w + c0 * ld, ld, out);
+            for (Index r = 0; r < R; ++r) {
+                T* const zr = z + (r0 + r) * 2 * kp;
+                for (Index c = 0; c < C; ++c) zr[c0 + c < k ? c0 + c : kp + c0 + c - k] = out[r * C + c];
+                if (!in_tiles) continue;
+                products.norm[r0 + r] = out[R * C + r] + products.one;
+                if (products.pair) products.pair[r0 + r] = out[R * C + R + r] + products.one;
+            }
+        }
+    }
+    if (products.norm && !in_tiles) row_products(block, before, products);
+    if (products.norm && products.pair && !before) products.pair[0] = T(0);
+    for (; asked < ahead.rows; ++asked) {
+        for (Index j = 0; j < block.d * ahead.item; j += 64) __builtin_prefetch(ahead.row[asked] + j, 0, 2);
     }
 }
 

@@ -14,7 +14,6 @@ class DenseReader : public Reader<T> {
   public:
     DenseReader(const Problem<T>& p, Index max_rows) : p_(p), ld_(p.layout().output) {
         a_.resize(static_cast<std::size_t>(max_rows)), coming_.resize(a_.size());
-        unwanted_ = Buffer<T>(max_rows);
     }
 
     void point(const std::int64_t* rows, Index count) override {
@@ -29,14 +28,11 @@ class DenseReader : public Reader<T> {
     void expect(const std::int64_t* rows, Index count) override {
         for (Index i = 0; i < count; ++i) coming_[static_cast<std::size_t>(i)] = address(rows[i]);
     }
-    void logits(Index from, Index count, Range coming, const Weights<T>& w, bool both, T* z) const override {
-        const Ahead ahead = {coming_.data() + coming.from, coming.to - coming.from, item()};
-        kernels<T>().logits(block(from, count), ahead, w.w.data(), ld_, p_.k, both ? 2 * p_.k : p_.k, z, p_.kp());
-    }
-    void row_products(Index, Index from, Index count, T one, T* norm, T* pair) override {
-        const T* before = from > 0 ? a_[static_cast<std::size_t>(from - 1)] : before_;
-        // the kernel reads both rows of a pair anyway
-        kernels<T>().row_products(block(from, count), before, one, norm, pair ? pair : unwanted_.data() + from);
+    void multiply(const Multiplication<T>& m, const Weights<T>& w) override {
+        const Ahead ahead = {coming_.data() + m.coming.from, m.coming.to - m.coming.from, item()};
+        const T* before = m.from > 0 ? a_[static_cast<std::size_t>(m.from - 1)] : before_;
+        kernels<T>().logits(block(m.from, m.count), ahead, w.w.data(), ld_, p_.k, m.both ? 2 * p_.k : p_.k, m.z, p_.kp(),
+                            before, m.products);
     }
     void add_double(const T* q, Index ldq, bool both, const Layout&, double* sum) const override {
         const Index outputs = both ? 2 * p_.k : p_.k;
@@ -67,7 +63,6 @@ class DenseReader : public Reader<T> {
     const T* before_ = nullptr;
     std::vector<const T*> a_;
     std::vector<const char*> coming_;
-    Buffer<T> unwanted_;
 };
 
 // Rows decoded when they are pointed at, by all threads; the row before them is kept aside, its place being overwritten.

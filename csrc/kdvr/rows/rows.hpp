@@ -56,34 +56,38 @@ struct Problem {
     bool fit_intercept = true;
     int threads = 1;
 
-    Index kp() const { return padded<T>(k); }
+    // Numbers between the outputs of one row and those of the next: whole vectors of outputs, or rows side by side in a vector.
+    Index kp() const { return k == 1 ? 1 : padded<T>(k); }
+    Index intercepts() const { return padded<T>(k); }
     bool is_sparse() const { return sparse.start32 || sparse.start64; }
     bool is_compact() const { return compact.data != nullptr; }
     Layout layout() const { return layout_of(kp()); }
     // Of sums in double: rows of k doubles need less padding than rows of k floats.
-    Layout sums() const { return layout_of(padded<double>(k)); }
+    Layout sums() const { return layout_of(k == 1 ? 1 : padded<double>(k)); }
     // Numbers that a row holds, on average.
     Index row_entries() const { return is_sparse() ? static_cast<Index>(sparse.start(X.n) - sparse.start(0)) / X.n : X.d; }
 
   private:
-    Layout layout_of(Index k_padded) const {
-        const Index d = X.d, stride = k == 1 ? 1 : k_padded;
+    Layout layout_of(Index stride) const {
+        const Index d = X.d;
         if (is_sparse()) return {k, d, 1, stride, padded<T>(d * stride)};
         return {k, d, padded<T>(d), 1, k * padded<T>(d)};
     }
 };
 
-// Student and anchor, one behind the other, and their intercepts, 2 rows of kp. The student's weights are scale * w.
+// Student and anchor, one behind the other, and their intercepts, 2 rows of k in whole vectors. The student's weights are scale
+// * w.
 template <class T>
 struct Weights {
     Buffer<T> w, b;
-    Index size, kp;
+    Index size, intercepts;
     T scale = 1;
 
-    explicit Weights(const Problem<T>& p) : w(2 * p.layout().size), b(2 * p.kp()), size(p.layout().size), kp(p.kp()) {}
+    explicit Weights(const Problem<T>& p)
+        : w(2 * p.layout().size), b(2 * p.intercepts()), size(p.layout().size), intercepts(p.intercepts()) {}
     T* anchor_w() { return w.data() + size; }
     const T* anchor_w() const { return w.data() + size; }
-    T* anchor_b() { return b.data() + kp; }
+    T* anchor_b() { return b.data() + intercepts; }
 };
 
 // To share a job out costs about half a microsecond; 150,000 multiply-adds take one thread ten of them or less.
@@ -93,6 +97,17 @@ inline int useful_threads(Index work, int threads) {
 
 struct Range {
     Index from, to;
+};
+
+// Products of the rows from .. from + count - 1 with the weights (both: and with the anchor's) and with each other; `coming`
+// are the expected rows that memory is asked for meanwhile. z, norm and pair as in Kernels, for the first of these rows.
+template <class T>
+struct Multiplication {
+    Index chunk, from, count;
+    Range coming;
+    bool both;
+    T* z;
+    RowProducts<T> products;
 };
 
 // Chunks that a block is cut into at most.
@@ -145,11 +160,9 @@ class Reader {
     virtual bool has_before() const = 0;
     // Numbers that the rows hold.
     virtual Index entries() const = 0;
-    // Rows that will be pointed at next; logits() asks memory for a part of them.
+    // Rows that will be pointed at next; multiply() asks memory for a part of them.
     virtual void expect(const std::int64_t* rows, Index count) = 0;
-    // As in Kernels, for the rows from .. from + count - 1. both: the anchor's as well. pair: null if it is not wanted.
-    virtual void logits(Index from, Index count, Range coming, const Weights<T>& w, bool both, T* z) const = 0;
-    virtual void row_products(Index chunk, Index from, Index count, T one, T* norm, T* pair) = 0;
+    virtual void multiply(const Multiplication<T>&, const Weights<T>&) = 0;
     // sum += sum_i q_i (x) a_i; both: rows of q hold k + k numbers, the second k for a second matrix behind the first. The
     // layout of a matrix is that of the weights or that of sums.
     virtual void add_double(const T* q, Index ldq, bool both, const Layout& layout, double* sum) const = 0;

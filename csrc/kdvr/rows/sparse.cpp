@@ -38,15 +38,15 @@ class SparseReader final : public Reader<T> {
     void expect(const std::int64_t* rows, Index count) override {
         for (Index i = 0; i < count; ++i) coming_[static_cast<std::size_t>(i)] = p_.sparse.row(rows[i]);
     }
-    void logits(Index from, Index count, Range coming, const Weights<T>& w, bool both, T* z) const override {
-        prefetch(coming);
-        const T* anchor = both ? w.anchor_w() : nullptr;
-        kernel_.logits(a_.data() + from, count, w.w.data(), anchor, w.scale, p_.k, p_.kp(), z);
-    }
-    void row_products(Index chunk, Index from, Index count, T one, T* norm, T* pair) override {
-        const SparseRow<T>* before = from > 0 ? a_.data() + from - 1 : has_before_ ? &before_ : nullptr;
-        if (pair) scratch_[chunk].reserve(p_.X.d);
-        kernel_.row_products(a_.data() + from, count, before, one, scratch_[chunk].data(), norm, pair);
+    void multiply(const Multiplication<T>& m, const Weights<T>& w) override {
+        prefetch(m.coming);
+        const SparseRow<T>* const rows = a_.data() + m.from;
+        kernel_.logits(rows, m.count, w.w.data(), m.both ? w.anchor_w() : nullptr, w.scale, p_.k, p_.kp(), m.z);
+        const auto [one, norm, pair] = m.products;
+        if (!norm) return;
+        const SparseRow<T>* before = m.from > 0 ? rows - 1 : has_before_ ? &before_ : nullptr;
+        if (pair) scratch_[m.chunk].reserve(p_.X.d);
+        kernel_.row_products(rows, m.count, before, one, scratch_[m.chunk].data(), norm, pair);
     }
     void add_double(const T* q, Index ldq, bool both, const Layout& layout, double* sum) const override {
         for_features([&](Index from, Index to) {
