@@ -29,6 +29,13 @@ struct Lazy {
     Index d, k, stride;
 };
 
+// The row before another one in the walk; empty and of weight 0 where there is none.
+template <class T>
+struct RowBefore {
+    SparseRow<T> row;
+    T r, c, weight;
+};
+
 // Steps `first` to `last` - 1, each of one row with one output; formulas as in ResidualJob and Update, without temperature and
 // momentum. What changes along the way (lazy, b, before, the sums) is left so that the next call can go on.
 template <class T>
@@ -51,11 +58,8 @@ struct SingleJob {
     T *b, mean_b;       // intercept, and m's
     double* average_b;  // running mean, or null
     Index* averaged;
-    struct {
-        SparseRow<T> row;
-        T r, c, weight;
-    } before;    // the row before; meaningful where sums.rows > 0
-    T* scratch;  // d numbers: the row before, zeros around it
+    RowBefore<T> before;
+    T* scratch;  // d x 2: at [2j + t % 2] the row of step t, as long as the row after it is not done; zeros elsewhere
     Sums* sums;
 };
 

@@ -162,7 +162,7 @@ class SparseDescent final : public Descent<T> {
     }
     bool singles(SingleJob<T>& job) override {
         if (momentum_ || lazy_.k != 1) return false;
-        scratch_.reserve(lazy_.d);
+        scratch_.reserve(2 * lazy_.d);
         job.lazy = &lazy_, job.X = &reader_.problem().sparse, job.scratch = scratch_.data();
         kernel_.singles(job);
         steps_ = job.last;
