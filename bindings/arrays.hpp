@@ -9,6 +9,7 @@
 #include <string>
 #include <tuple>
 
+#include "kdvr/checks.hpp"
 #include "kdvr/views.hpp"
 
 namespace kdvr::bindings {
@@ -39,14 +40,6 @@ const T* flat(const py::array& a, Index size, const char* name) {
     return static_cast<const T*>(a.data());
 }
 
-// Whether all of v[0 .. size) lie in [0, limit).
-template <class I>
-bool all_below(const I* v, Index size, Index limit) {
-    bool good = true;
-    for (Index i = 0; i < size; ++i) good &= v[i] >= 0 && v[i] < limit;
-    return good;
-}
-
 // A sparse matrix as it comes from Python: values, features and offsets of its rows, number of features.
 using CsrArrays = std::tuple<py::array, py::array, py::array, Index>;
 
@@ -70,12 +63,24 @@ CsrRows<T> csr_rows(const CsrArrays& arrays, const char* name) {
     flat_integers(start, n + 1, "offsets", rows.start32, rows.start64);
     rows.values = flat<T>(values, values.size(), name);
     flat_integers(index, values.size(), "features", rows.index32, rows.index64);
-    bool rising = rows.start(0) == 0 && rows.start(n) == values.size();
-    for (Index i = 0; i < n; ++i) rising &= rows.count(i) >= 0;
-    require(rising, std::string(name) + ": offsets must rise from 0 to the number of values");
-    const bool inside = rows.index64 ? all_below(rows.index64, index.size(), d) : all_below(rows.index32, index.size(), d);
-    require(inside, std::string(name) + ": feature out of range");
+    const Index stored = values.size();
+    require(rows.start64 ? offsets_rise(rows.start64, n, stored) : offsets_rise(rows.start32, n, stored),
+            std::string(name) + ": offsets must rise from 0 to the number of values");
+    require(rows.index64 ? all_below(rows.index64, stored, d) : all_below(rows.index32, stored, d),
+            std::string(name) + ": feature out of range");
     return rows;
+}
+
+// Whether rows that csr_rows takes have rising features and, if asked, neither NaN nor infinity.
+template <class T>
+bool csr_sound(const CsrArrays& arrays, bool finite) {
+    const CsrRows<T> rows = csr_rows<T>(arrays, "X");
+    const Index n = std::get<2>(arrays).size() - 1;
+    const auto rise = [&](const auto* features) {
+        return rows.start64 ? features_rise(features, rows.start64, n) : features_rise(features, rows.start32, n);
+    };
+    return (rows.index64 ? rise(rows.index64) : rise(rows.index32)) &&
+           (!finite || all_finite(rows.values, std::get<0>(arrays).size()));
 }
 
 // Compact rows as they come from Python: small numbers (n, d), and scale and offset (d,), or None for 1 and 0.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy
 import numpy.typing
 import typing
-__all__: list[str] = ['SessionFloat32', 'SessionFloat64', 'isa', 'isa_available', 'measure_fma_peak', 'measure_read_bandwidth']
+__all__: list[str] = ['SessionFloat32', 'SessionFloat64', 'csr_sound', 'isa', 'isa_available', 'measure_fma_peak', 'measure_read_bandwidth', 'shuffled']
 class SessionFloat32:
     """
     A problem with float32 rows.
@@ -50,6 +50,10 @@ class SessionFloat64:
         ...
     def weights(self) -> tuple[numpy.typing.NDArray[numpy.float64], numpy.typing.NDArray[numpy.float64]]:
         ...
+def csr_sound(X: tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray, typing.SupportsInt | typing.SupportsIndex], finite: bool) -> bool:
+    """
+    Whether features rise within each row and, if asked, all values are finite. Raises ValueError where features or offsets are out of range.
+    """
 def isa() -> str:
     """
     Instruction set in use; KDVR_ISA in the environment forces one.
@@ -65,4 +69,8 @@ def measure_fma_peak(dtype: str, seconds: typing.SupportsFloat | typing.Supports
 def measure_read_bandwidth(bytes: typing.SupportsInt | typing.SupportsIndex, seconds: typing.SupportsFloat | typing.SupportsIndex = 0.5, n_threads: typing.SupportsInt | typing.SupportsIndex = 1) -> float:
     """
     Bytes a second that this machine reads in order from so much memory, best of the trials.
+    """
+def shuffled(words: numpy.ndarray) -> numpy.typing.NDArray[numpy.int64]:
+    """
+    The order that kdvr_fast/_order.py makes of random 64-bit words.
     """

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._measuring import Weights, accuracy, compare, null_loss, objective
+from ._order import shuffled_rows
 from ._stopping import Criterion, residual_norm
 from .backends.base import LARGEST, Backend, ControlVariate, FloatArray, Pass, Problem, Session, Step, Walk
 from .history import History, batch_moments, make_row
@@ -272,7 +273,7 @@ class Run:
         if job.order is not None:
             return np.asarray(job.order[epoch], np.int64)
         if job.sampling == "shuffle":
-            return np.asarray(job.rng.permutation(job.n), np.int64)
+            return shuffled_rows(job.rng, job.n)
         return np.asarray(job.rng.integers(0, job.n, job.n), np.int64)
 
     def _variate(self, epoch: int) -> ControlVariate:

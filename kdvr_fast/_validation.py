@@ -366,9 +366,8 @@ def problem_targets(y: NDArray[Any], k: int, dtype: np.dtype[Any]) -> NDArray[An
 
 
 def _unit_interval(values: NDArray[Any], name: str, first_row: int, remedy: str) -> None:
-    bad = np.argwhere((values < 0) | (values > 1))
-    if len(bad):
-        row, column = bad[0]
+    if values.min() < 0 or values.max() > 1:
+        row, column = np.argwhere((values < 0) | (values > 1))[0]
         value, row = values[row, column], first_row + row
         raise ValueError(f"{name} holds {value} in row {row}, column {column}, outside [0, 1]; {remedy}")
 

@@ -88,7 +88,7 @@ def solve(
         momentum, nesterov: as in torch.optim.SGD, without dampening.
         average: True returns the mean of the weights over all steps (Polyak), an integer e that over the steps after the first
             e epochs.
-        sampling: "shuffle", a fresh permutation an epoch, or "replacement", n independent draws an epoch.
+        sampling: "shuffle", a fresh permutation an epoch (`kdvr_fast._order`), or "replacement", n independent draws an epoch.
         order: int64 row numbers in place of `sampling`: (epochs, m), or 1-D cut into `epochs` equal parts.
         random_state: seed or Generator for the sampling. None draws a seed, which the result records.
         sample_weight: (n,), not negative. The objective and full-batch steps equal those of data with rows repeated s_i times;

@@ -350,10 +350,46 @@ REFUSED = {
 }
 
 
+@pytest.mark.parametrize("compiled", [True, False], ids=["", "no extension"])
 @pytest.mark.parametrize(("X", "error", "message"), REFUSED.values(), ids=REFUSED)
-def test_refused(X, error, message):
+def test_refused(X, error, message, compiled, monkeypatch):
+    """Without the extension the same messages come from NumPy alone."""
+    options = {}
+    if not compiled:
+        monkeypatch.setattr("kdvr_fast.backends.native._core", None)
+        options["backend"] = "reference"
     with pytest.raises(error, match=message):
-        kd.solve(X, np.zeros(max(X.shape[0], 1), int), loss="softmax", coef_init=np.zeros((2, X.shape[1])))
+        kd.solve(X, np.zeros(max(X.shape[0], 1), int), loss="softmax", coef_init=np.zeros((2, X.shape[1])), **options)
+
+
+@pytest.mark.parametrize("index", [np.int32, np.int64])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_compiled_check_knows_sound_rows(index, dtype):
+    """Rows, empty ones first, last and between; every way in which one entry can be wrong; values at the ends of the range."""
+    core = pytest.importorskip("kdvr_fast._core")
+    indptr = ints([0, 0, 3, 3, 4, 4, 70, 71, 71], index)
+    lengths = np.diff(indptr)
+    indices = np.concatenate([np.arange(m) + 70 - m for m in lengths]).astype(index)  # each row ends at the last feature
+    data = np.resize(np.array([0, -0.0, np.finfo(dtype).max, np.finfo(dtype).tiny / 4, -1], dtype), 71)
+
+    def sound(data=data, indices=indices, finite=True, d=70):
+        return core.csr_sound((data, indices, indptr, d), finite)
+
+    assert sound()
+    for at in range(71):
+        for bad in (np.nan, np.inf, -np.inf):
+            wrong = data.copy()
+            wrong[at] = bad
+            assert not sound(data=wrong) and sound(data=wrong, finite=False)
+        for bad in (70, -1, np.iinfo(index).max, np.iinfo(index).min):
+            wrong = indices.copy()
+            wrong[at] = bad
+            with pytest.raises(ValueError, match="feature out of range"):
+                sound(indices=wrong)
+        if at not in indptr:
+            wrong = indices.copy()
+            wrong[at] = wrong[at - 1]
+            assert not sound(indices=wrong)
 
 
 def test_trouble_deep_inside_is_found_in_its_row():

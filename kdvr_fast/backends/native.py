@@ -18,7 +18,7 @@ from .._threads import usable_threads
 from .base import LARGEST, ControlVariate, FloatArray, Pass, Problem, Session, Step, Sums, Walk
 
 try:
-    from .. import _core
+    from .. import _core as _core  # for the modules that check and shuffle, too
 except ImportError as error:  # a source tree that was not built, or a wheel for another machine
     _core = None  # type: ignore[assignment]
     _IMPORT_ERROR: str | None = str(error)
