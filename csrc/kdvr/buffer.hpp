@@ -7,14 +7,21 @@
 
 #include "kernels.hpp"
 
+#if defined(__linux__)
+#include <sys/mman.h>  // madvise
+#endif
+
 namespace kdvr {
 
 template <class T>
 class Buffer {
   public:
     Buffer() = default;
-    explicit Buffer(Index size)
-        : size_(size), data_(static_cast<T*>(::operator new(bytes(size), std::align_val_t{kVectorBytes}))) {
+    explicit Buffer(Index size) : size_(size), data_(static_cast<T*>(::operator new(bytes(size), alignment(size)))) {
+        data_.get_deleter().alignment = alignment(size);
+#if defined(__linux__)
+        if (bytes(size) >= kHugePage) ::madvise(data_.get(), bytes(size), MADV_HUGEPAGE);  // advice: failing changes nothing
+#endif
         clear();
     }
 
@@ -32,8 +39,15 @@ class Buffer {
 
   private:
     struct Free {
-        void operator()(T* p) const { ::operator delete(static_cast<void*>(p), std::align_val_t{kVectorBytes}); }
+        std::align_val_t alignment{kVectorBytes};
+        void operator()(T* p) const { ::operator delete(static_cast<void*>(p), alignment); }
     };
+    // Large matrices are walked at random: with a page for each 2 MiB the processor finds them without looking in tables, and
+    // the system clears them at once.
+    static constexpr std::size_t kHugePage = std::size_t{1} << 21;
+    static std::align_val_t alignment(Index size) {
+        return std::align_val_t{bytes(size) >= kHugePage ? kHugePage : static_cast<std::size_t>(kVectorBytes)};
+    }
     static std::size_t bytes(Index size) { return static_cast<std::size_t>(size) * sizeof(T); }
 
     Index size_ = 0;
