@@ -5,7 +5,7 @@
     python benchmarks/compare/run.py --data DIR --only accuracy/a9a --rival kdvr --rival cyanure
 
     kd-epochs    distillation on MNIST, softmax, float32, batches of 10 and 256; all walk the same rows to the same weights
-    sgd-epochs   SGD on sparse rows (a9a, w8a, 20news), one row a step
+    sgd-epochs   SGD on sparse rows (a9a, w8a, 20news), one row a step, a tenth of a fit of ten epochs
     accuracy     time to a relative suboptimality of 1e-3 and 1e-6, L2, no intercept (mnist, a9a, w8a, 20news)
 
 `tasks.py` says which files DIR holds. A rival that is not installed (torch, cyanure) or cannot do a task is left out with the

@@ -26,7 +26,8 @@ def kd_epochs() -> list[EpochRival]:
 
 def sgd_epochs() -> list[EpochRival]:
     """Epochs of SGD on sparse rows."""
-    return [rival(dtype) for rival in (SklearnSGD, KdvrSGD) for dtype in ("float64", "float32")]
+    loops: list[EpochRival] = [rival(dtype) for rival in (SklearnSGD, KdvrSGD) for dtype in ("float64", "float32")]
+    return [*loops, *(KdvrSGD(dtype, statistics=False) for dtype in ("float64", "float32"))]
 
 
 def solvers() -> list[Solver]:

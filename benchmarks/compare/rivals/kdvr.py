@@ -63,14 +63,18 @@ class KdvrEpochs(EpochRival):
 
 
 class KdvrSGD(EpochRival):
-    """Plain SGD on sparse rows, one row a step; it draws its own order, as SGDClassifier does."""
+    """Plain SGD on sparse rows, one row a step; it draws its own order, as SGDClassifier does.
+
+    statistics: the second moments of the gradients in the history, which are on by default; SGDClassifier has no such thing.
+    """
 
     ours = True
     replays = False
+    epochs = 10
 
-    def __init__(self, dtype: str) -> None:
-        self.dtype = dtype
-        self.name = f"kdvr SGD {dtype}"
+    def __init__(self, dtype: str, statistics: bool = True) -> None:
+        self.dtype, self.statistics = dtype, statistics
+        self.name = f"kdvr SGD {dtype}" + ("" if statistics else ", no statistics")
 
     def unavailable(self, task: Task) -> str | None:
         return _refusal(task)
@@ -88,6 +92,7 @@ class KdvrSGD(EpochRival):
             learning_rate=self.task.learning_rate,
             batch_size=1,
             epochs=len(orders),
+            statistics=self.statistics,
             random_state=0,
             n_threads=self.task.threads,
         )
