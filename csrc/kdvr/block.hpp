@@ -17,7 +17,9 @@ template <class T>
 class Block {
   public:
     // keep: rows whose residuals must outlive their block (SAGA updates the table when the batch is done).
-    Block(const Problem<T>& p, Index keep) : p_(p), kp_(p.kp()), max_rows_(rows_in_cache(p)) {
+    // rows: of a block at most, 0: as many as fit the cache. chunks: that a block is cut into at most.
+    Block(const Problem<T>& p, Index keep, Index rows = 0, Index chunks = kMaxChunks)
+        : p_(p), kp_(p.kp()), max_rows_(rows > 0 ? rows : rows_in_cache(p)), max_chunks_(chunks) {
         const auto m = static_cast<std::size_t>(max_rows_);
         const Index kept = std::max(keep, max_rows_);
         reader_ = p.is_sparse() ? sparse_reader(p, max_rows_) : dense_reader(p, max_rows_);
@@ -129,7 +131,7 @@ class Block {
     }
 
     // Up to 15 rows stay together; from 16 on a chunk has at least 8.
-    Index chunks() const { return count_ < 16 ? 1 : std::min<Index>(count_ / 8, kMaxChunks); }
+    Index chunks() const { return count_ < 16 ? 1 : std::min<Index>(count_ / 8, max_chunks_); }
     Index chunk_start(Index c, Index n) const { return c * count_ / n; }
 
     void run_chunk(Weights<T>& w, const Sweep& sweep, Index chunk, Index n) {
@@ -184,7 +186,7 @@ class Block {
     }
 
     const Problem<T>& p_;
-    Index kp_, max_rows_, count_ = 0, offset_ = 0;
+    Index kp_, max_rows_, max_chunks_, count_ = 0, offset_ = 0;
     std::unique_ptr<Reader<T>> reader_;
     std::vector<const T*> target_, table_;
     std::vector<std::int64_t> label_;

@@ -116,7 +116,7 @@ struct RowProducts {
 template <class T>
 struct Kernels {
     // z[i, slot(o)] = <a_i, w_o> for o < outputs: slot(o) = o for the first k outputs, kp + o - k behind them. z: rows x 2kp.
-    // `before` is the row before a_0; null: pair[0] = 0.
+    // `before` is the row before a_0; null: pair[0] = 0. With no rows ahead, a block of one or two outputs is read row by row.
     void (*logits)(const RowBlock<T>&, const Ahead&, const T* w, Index ld, Index k, Index outputs, T* z, Index kp,
                    const T* before, const RowProducts<T>&);
     void (*residuals)(const ResidualJob<T>&);

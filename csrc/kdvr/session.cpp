@@ -2,16 +2,12 @@
 
 #include <algorithm>  // copy_n, min, transform
 #include <cmath>      // isfinite
-#include <numeric>    // iota
 
 #include "dispatch.hpp"
 
 namespace kdvr {
 
 namespace {
-
-// Multiply-adds between two polls and two looks at the loss: about ten milliseconds.
-constexpr Index kWorkBetweenPolls = Index{1} << 27;
 
 bool in_bounds(const Sums& now, const Sums& before, double limit) {
     const double loss = now.loss - before.loss;
@@ -273,46 +269,6 @@ Pass Session<T>::evaluate(const T* coef, const T* intercept, const ControlVariat
     std::copy_n(weights_.anchor_w(), weights_.size, at.anchor_w());
     std::copy_n(weights_.anchor_b(), p_.intercepts(), at.anchor_b());
     return pass(at, variate, nullptr, poll);
-}
-
-// All rows once, at the weights `w`. residuals_out: n x k, the plain residuals of the student; or null.
-template <class T>
-Pass Session<T>::pass(Weights<T>& w, const ControlVariate& variate, T* residuals_out, const Poll& poll) {
-    const bool anchored = variate.source != AnchorKind::none;
-    const Index n = p_.X.n, k = p_.k;
-    const Layout layout = p_.sums();
-    const Index outputs = anchored ? 2 * k : k, ldq = anchored ? k + p_.kp() : p_.kp();
-    const T* table = variate.source == AnchorKind::table ? table_.data() : nullptr;
-    Block<T> block(p_, 0);
-    Buffer<double> sum_w(anchored ? 2 * layout.size : layout.size), sum_b(outputs);
-    std::vector<std::int64_t> rows(static_cast<std::size_t>(2 * block.max_rows()));  // of this block and of the next
-    Pass result;
-    Index work = 0;
-    for (Index at = 0; at < n; at += block.max_rows()) {
-        const Index count = std::min(block.max_rows(), n - at);
-        const Index coming = std::min(count, n - at - count);
-        std::iota(rows.begin(), rows.begin() + count + coming, at);
-        block.forget();
-        block.gather(rows.data(), count, 0, table);
-        block.run(w, {variate, true, false, true, ldq, outputs, rows.data() + count, coming, table}, result.sums, sum_b.data());
-        block.rows().add_double(block.q(), ldq, anchored, layout, sum_w.data());
-        if (residuals_out) {
-            for (Index i = 0; i < count; ++i) std::copy_n(block.r(i), k, residuals_out + (at + i) * k);
-        }
-        work += block.rows().entries() * 2 * outputs + count;
-        if (work > kWorkBetweenPolls) work = 0, poll();
-    }
-    result.sums.pairs = result.sums.pair_xx = result.sums.pair_xt = result.sums.pair_tt = 0;
-
-    const double share = 1.0 / static_cast<double>(n);
-    const auto means = [&](bool second, std::vector<double>& g, std::vector<double>& g_b) {
-        g.resize(static_cast<std::size_t>(k * p_.X.d));
-        layout.unpack(sum_w.data() + (second ? layout.size : 0), g.data(), [&](double value) { return value * share; });
-        for (Index c = 0; c < k; ++c) g_b.push_back(p_.fit_intercept ? sum_b[c + (second ? k : 0)] * share : 0.0);
-    };
-    means(false, result.grad, result.grad_intercept);
-    if (anchored) means(true, result.anchor_grad, result.anchor_grad_intercept);
-    return result;
 }
 
 template class Session<float>;

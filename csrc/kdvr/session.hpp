@@ -14,6 +14,9 @@ namespace kdvr {
 // Called about every ten milliseconds from inside a loop; stops it by throwing.
 using Poll = std::function<void()>;
 
+// Multiply-adds between two polls and two looks at the loss: about ten milliseconds.
+constexpr Index kWorkBetweenPolls = Index{1} << 27;
+
 // One read of all rows. Gradients are means over n, k x d and k, in double.
 struct Pass {
     Sums sums;
@@ -70,6 +73,7 @@ class Session {
         Index count, left;  // rows of this batch; rows to walk from here to the end of the epoch
     };
 
+    // All rows once, at the weights `w`: pass.cpp.
     Pass pass(Weights<T>& w, const ControlVariate& variate, T* residuals_out, const Poll& poll);
     std::optional<Pass> rebuild_anchor(const Poll& poll);
     void take_step(Stepper& stepper, const Batch& batch, Sums& sums);

@@ -24,19 +24,22 @@ template <int R, int C>
 constexpr int kComingRows = C < 3 ? R : 3;
 
 // R x C inner products over d; few of them are summed in several chains, since one multiply-add takes four cycles.
-// Products: the rows' inner products with themselves and with the row before, which for the first of them is `before`, follow
-// in `out`; a tile of one or two outputs has registers for them, and spares the rows' second reading.
-template <class T, int R, int C, bool Products>
+// With their norms, or these and the products with the row before, which for the first of them is `before`: they follow in
+// `out`. A tile of one or two outputs has registers for them, and spares the rows' second reading.
+enum class With { logits, norms, pairs };
+
+template <class T, int R, int C, With W, int P = kComingRows<R, C>>
 void logits_tile(const T* const* a, const T* before, const char* const* ahead, Index item, Index d, const T* w, Index ld,
                  T* out) {
     constexpr Index L = kLanes<T>;
-    constexpr int N = R * C + (Products ? 2 * R : 0), U = N >= 8 ? 1 : N >= 4 ? 2 : 4, P = kComingRows<R, C>;
+    constexpr bool norms = W != With::logits, pairs = W == With::pairs;
+    constexpr int N = R * C + (pairs ? 2 * R : norms ? R : 0), U = N >= 8 ? 1 : N >= 4 ? 2 : 4;
     Vec<T> acc[U][N] = {};
     const auto multiply_rows = [&](Vec<T>* sums, const Vec<T>* x, Vec<T> x_before) __attribute__((always_inline)) {
 #pragma GCC unroll 8
         for (int r = 0; r < R; ++r) {
-            sums[R * C + r] += x[r] * x[r];
-            sums[R * C + R + r] += x[r] * (r > 0 ? x[r - 1] : x_before);
+            if constexpr (norms) sums[R * C + r] += x[r] * x[r];
+            if constexpr (pairs) sums[R * C + R + r] += x[r] * (r > 0 ? x[r - 1] : x_before);
         }
     };
     Index j = 0;
@@ -54,7 +57,7 @@ void logits_tile(const T* const* a, const T* before, const char* const* ahead, I
 #pragma GCC unroll 8
                 for (int r = 0; r < R; ++r) acc[u][r * C + c] += x[r] * y;
             }
-            if constexpr (Products) multiply_rows(acc[u], x, load(before + j + u * L));
+            multiply_rows(acc[u], x, pairs ? load(before + j + u * L) : Vec<T>{});
         }
     }
     for (; j < d; j += L) {
@@ -65,7 +68,7 @@ void logits_tile(const T* const* a, const T* before, const char* const* ahead, I
 #pragma GCC unroll 8
             for (int c = 0; c < C; ++c) acc[0][r * C + c] += x[r] * load(w + c * ld + j);
         }
-        if constexpr (Products) multiply_rows(acc[0], x, load_part(before, j, d));
+        multiply_rows(acc[0], x, pairs ? load_part(before, j, d) : Vec<T>{});
     }
 #pragma GCC unroll 4
     for (int u = 1; u < U; ++u) {
@@ -87,30 +90,41 @@ struct LogitsTile {
     Index ahead;
 };
 
-template <class T, int R, int C>
-constexpr LogitsTile<T> kLogitsTile = {logits_tile<T, R, C, false>, kComingRows<R, C>};
-template <class T, int R, int C>
-constexpr LogitsTile<T> kProductsTile = {logits_tile<T, R, C, true>, kComingRows<R, C>};
+template <class T, int R, int C, With W>
+constexpr LogitsTile<T> kLogitsTile = {logits_tile<T, R, C, W>, kComingRows<R, C>};
+
+// One row, nothing asked for.
+template <class T, With W>
+KDVR_INLINE LogitsTile<T> logits_tile_in_order(Index outputs) {
+    return {outputs == 1 ? logits_tile<T, 1, 1, W, 0> : logits_tile<T, 1, 2, W, 0>, 0};
+}
 
 template <class T, int R>
-KDVR_INLINE LogitsTile<T> logits_tile_of(Index outputs, bool products) {
-    if (products) return outputs == 1 ? kProductsTile<T, R, 1> : kProductsTile<T, R, 2>;
+KDVR_INLINE LogitsTile<T> logits_tile_of(Index outputs, With with) {
+    if (with == With::norms) return outputs == 1 ? kLogitsTile<T, R, 1, With::norms> : kLogitsTile<T, R, 2, With::norms>;
+    if (with == With::pairs) return outputs == 1 ? kLogitsTile<T, R, 1, With::pairs> : kLogitsTile<T, R, 2, With::pairs>;
     if constexpr (kTileOutputs > 4) {
-        if (outputs == 5) return kLogitsTile<T, R, 5>;
+        if (outputs == 5) return kLogitsTile<T, R, 5, With::logits>;
     }
-    constexpr LogitsTile<T> small[4] = {kLogitsTile<T, R, 1>, kLogitsTile<T, R, 2>, kLogitsTile<T, R, 3>, kLogitsTile<T, R, 4>};
+    constexpr LogitsTile<T> small[4] = {kLogitsTile<T, R, 1, With::logits>, kLogitsTile<T, R, 2, With::logits>,
+                                        kLogitsTile<T, R, 3, With::logits>, kLogitsTile<T, R, 4, With::logits>};
     return small[outputs - 1];
 }
 
 template <class T>
-KDVR_INLINE LogitsTile<T> logits_tile_of(Index rows, Index outputs, bool products) {
-    if constexpr (kTileRows > 3) {
-        if (rows == 5) return logits_tile_of<T, 5>(outputs, products);
-        if (rows == 4) return logits_tile_of<T, 4>(outputs, products);
+KDVR_INLINE LogitsTile<T> logits_tile_of(Index rows, Index outputs, With with, bool in_order) {
+    if (in_order) {
+        return with == With::logits  ? logits_tile_in_order<T, With::logits>(outputs)
+               : with == With::norms ? logits_tile_in_order<T, With::norms>(outputs)
+                                     : logits_tile_in_order<T, With::pairs>(outputs);
     }
-    return rows == 3   ? logits_tile_of<T, 3>(outputs, products)
-           : rows == 2 ? logits_tile_of<T, 2>(outputs, products)
-                       : logits_tile_of<T, 1>(outputs, products);
+    if constexpr (kTileRows > 3) {
+        if (rows == 5) return logits_tile_of<T, 5>(outputs, with);
+        if (rows == 4) return logits_tile_of<T, 4>(outputs, with);
+    }
+    return rows == 3   ? logits_tile_of<T, 3>(outputs, with)
+           : rows == 2 ? logits_tile_of<T, 2>(outputs, with)
+                       : logits_tile_of<T, 1>(outputs, with);
 }
 
 // Blocks of nearly equal size: 10 rows in tiles of at most 4 go as 4, 3, 3 and never as 4, 4, 2.
@@ -147,14 +161,15 @@ template <class T>
 void logits(const RowBlock<T>& block, const Ahead& ahead, const T* w, Index ld, Index k, Index outputs, T* z, Index kp,
             const T* before, const RowProducts<T>& products) {
     T out[kTileRows * kTileOutputs + 2 * kTileRows + 4];
-    const Index nr = blocks(block.rows, kTileRows), nc = blocks(outputs, kTileOutputs);
-    const bool in_tiles = products.norm && outputs <= 2;
+    const bool in_tiles = products.norm && outputs <= 2, in_order = outputs <= 2 && ahead.rows == 0;
+    const With with = !in_tiles ? With::logits : products.pair ? With::pairs : With::norms;
+    const Index nr = in_order ? block.rows : blocks(block.rows, kTileRows), nc = blocks(outputs, kTileOutputs);
     Index asked = 0;
     for (Index ic = 0; ic < nc; ++ic) {
         const Index c0 = block_start(ic, outputs, nc), C = block_start(ic + 1, outputs, nc) - c0;
         for (Index ir = 0; ir < nr; ++ir) {
             const Index r0 = block_start(ir, block.rows, nr), R = block_start(ir + 1, block.rows, nr) - r0;
-            const LogitsTile<T> tile = logits_tile_of<T>(R, C, in_tiles);
+            const LogitsTile<T> tile = logits_tile_of<T>(R, C, with, in_order);
             const char* coming[kTileRows];
             for (Index p = 0; p < tile.ahead; ++p) {  // a row of this very block where there is nothing more to ask for
                 coming[p] = asked < ahead.rows ? ahead.row[asked++] : reinterpret_cast<const char*>(block.a[r0]);
