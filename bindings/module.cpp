@@ -28,16 +28,22 @@ SumsTuple to_tuple(const Sums& s) {
     return {s.rows, s.loss, s.xx, s.xt, s.tt, s.pairs, s.pair_xx, s.pair_xt, s.pair_tt};
 }
 
-Doubles to_array(const std::vector<double>& values, std::vector<py::ssize_t> shape) {
-    Doubles out(std::move(shape));
-    std::copy(values.begin(), values.end(), out.mutable_data());
-    return out;
+// The memory itself, not a copy.
+Doubles to_array(Buffer<double>&& values, std::vector<py::ssize_t> shape) {
+    auto kept = std::make_unique<Buffer<double>>(std::move(values));
+    double* const data = kept->data();
+    const py::capsule owner(kept.release(), [](void* p) { delete static_cast<Buffer<double>*>(p); });
+    return Doubles(std::move(shape), data, owner);
 }
 
-PassTuple to_tuple(const Pass& p, Index k, Index d) {
+PassTuple to_tuple(Pass&& p, Index k, Index d) {
     std::optional<Doubles> anchor, anchor_b;
-    if (!p.anchor_grad.empty()) anchor = to_array(p.anchor_grad, {k, d}), anchor_b = to_array(p.anchor_grad_intercept, {k});
-    return {to_tuple(p.sums), to_array(p.grad, {k, d}), to_array(p.grad_intercept, {k}), anchor, anchor_b};
+    if (p.anchor_grad.size() > 0) {
+        anchor = to_array(std::move(p.anchor_grad), {k, d});
+        anchor_b = to_array(std::move(p.anchor_grad_intercept), {k});
+    }
+    return {to_tuple(p.sums), to_array(std::move(p.grad), {k, d}), to_array(std::move(p.grad_intercept), {k}), anchor,
+            anchor_b};
 }
 
 // Ctrl-C inside a loop: the signal's handler runs here and its exception unwinds the loop.
@@ -128,6 +134,28 @@ class Bound {
         return *released([&] { return std::optional<Pass>(session_->evaluate(cw, cb, v, poll)); });
     }
 
+    py::array_t<T> logits(const py::array& coef, const py::array& intercept) {
+        const T *cw = w(coef), *cb = b(intercept);
+        py::array_t<T> z({session_->n(), session_->k()});
+        T* const out = z.mutable_data();
+        const py::gil_scoped_release release;
+        session_->logits(cw, cb, out, poll);
+        return z;
+    }
+
+    Doubles gram(const py::array& rows, const py::array& weights) const {
+        require(session_->is_sparse(), "X: sparse rows expected");
+        const Index count = rows.size(), p = session_->d() + (session_->fit_intercept() ? 1 : 0);
+        const std::int64_t* r = flat<std::int64_t>(rows, count, "rows");
+        require(all_below(r, count, session_->n()), "rows: no such row");
+        const double* t = flat<double>(weights, count, "weights");
+        Doubles G({p, p});
+        double* const out = G.mutable_data();
+        const py::gil_scoped_release release;
+        session_->gram(r, t, count, out, poll);
+        return G;
+    }
+
     WalkTuple epoch(const py::array& order, const py::array& rates, const py::array& refresh_at, double loss_limit,
                     Index batch_size, double l2, double l1, double momentum, bool nesterov, bool average, bool statistics,
                     double lam, const std::string& source, bool use_mean, bool update_table,
@@ -152,7 +180,7 @@ class Bound {
             walk = session_->epoch(route, step, v, poll);
         }
         std::vector<PassTuple> passes;
-        for (const Pass& p : walk.passes) passes.push_back(to_tuple(p, session_->k(), session_->d()));
+        for (Pass& p : walk.passes) passes.push_back(to_tuple(std::move(p), session_->k(), session_->d()));
         return {to_tuple(walk.sums), walk.steps, std::move(passes), walk.exploded};
     }
 
@@ -174,7 +202,7 @@ class Bound {
             p = f();
         }
         if (!p) return std::nullopt;
-        return to_tuple(*p, session_->k(), session_->d());
+        return to_tuple(std::move(*p), session_->k(), session_->d());
     }
 
     RowArrays X_;
@@ -199,6 +227,8 @@ void bind_session(py::module_& m, const char* name, const char* doc) {
         .def("anchor_table", &B::anchor_table, py::arg("values"), py::kw_only(), py::arg("mean"))
         .def("evaluate", &B::evaluate, py::arg("coef"), py::arg("intercept"), py::kw_only(), py::arg("lam"), py::arg("source"),
              py::arg("use_mean"), py::arg("update_table"), py::arg("temperature"))
+        .def("logits", &B::logits, py::arg("coef"), py::arg("intercept"))
+        .def("gram", &B::gram, py::arg("rows"), py::arg("weights"))
         .def("epoch", &B::epoch, py::arg("order"), py::arg("learning_rates"), py::kw_only(), py::arg("refresh_at"),
              py::arg("loss_limit"), py::arg("batch_size"), py::arg("l2"), py::arg("l1"), py::arg("momentum"),
              py::arg("nesterov"), py::arg("average"), py::arg("statistics"), py::arg("lam"), py::arg("source"),

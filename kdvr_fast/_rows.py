@@ -129,3 +129,18 @@ def blocks(X: Any, most_numbers: int) -> Iterator[tuple[slice, Any]]:
     for start in range(0, n, size):
         rows = slice(start, min(start + size, n))
         yield rows, X[rows].astype(np.float64)
+
+
+def gram(
+    X: Any, rows: NDArray[np.int64], weights: NDArray[np.float64], fit_intercept: bool, most_numbers: int = 1 << 21
+) -> NDArray[np.float64]:
+    """Sum of weights_i a_i a_i^T over some rows, (p, p): products of dense blocks in X's dtype, summed in float64."""
+    p = X.shape[1] + fit_intercept
+    G, size = np.zeros((p, p)), max(1, most_numbers // p)
+    for start in range(0, len(rows), size):
+        part = slice(start, start + size)
+        A: FloatArray = dense(X[rows[part]])
+        A = np.column_stack([A, np.ones(len(A), A.dtype)]) if fit_intercept else A
+        A = A * np.sqrt(weights[part, None]).astype(A.dtype)
+        G += A.T @ A
+    return G

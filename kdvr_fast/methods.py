@@ -249,14 +249,18 @@ class LBFGS:
 
     memory: pairs of steps and gradients kept, at least 1. lam: distillation weight in [0, 1]; above 0 it needs a teacher.
     max_iter: iterations, each one pass over the rows or a few. Without tol it runs until then or until rounding hides any
-    further decrease. precondition: the change of variables in which the steps are made, after the Hessian at the current
-    weights, H ~ M (x) G + alpha I, built at the start and after 10, 30, 70, 150, ... iterations:
+    further decrease. precondition: the metric of the steps, after the Hessian at the current weights, H ~ M (x) G + alpha I,
+    looked at anew after 10, 30, 70, 150, ... iterations:
 
-    - "gram": G (d, d) from 16 d rows drawn by their curvature, M (k, k); by Cholesky factor. Ill-conditioned data need it.
+    - "gram": G (d, d), M (k, k); by Cholesky factor. Ill-conditioned data need it. G is made of 16 d rows drawn by their
+      curvature, or of all where they are short (64 numbers, non-zeros of sparse rows) or not more. Made of all rows and with
+      one output it is the Hessian itself, looked at in every iteration: these are Newton's steps, with no pairs kept.
     - "diagonal": the diagonal of G, from all rows.
-    - "auto": "gram" where it costs little beside the passes (d up to 512, or up to 2048 if d^2 <= 16 n k), else "diagonal".
+    - "auto": "gram" where it costs little beside the passes (d up to 512, or up to 2048 if d^2 <= 16 n k), else "diagonal", or
+      "none" for sparse rows.
 
-    Source: Liu and Nocedal, 1989; SciPy's L-BFGS-B makes the steps; M (x) G as in Martens and Grosse, arXiv:1503.05671.
+    Source: Liu and Nocedal, 1989; the compact form of Byrd, Nocedal and Schnabel, 1994; M (x) G as in Martens and Grosse,
+    arXiv:1503.05671.
 
     >>> import numpy as np
     >>> from kdvr_fast import LBFGS, solve

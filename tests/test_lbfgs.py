@@ -1,4 +1,4 @@
-"""L-BFGS: the minimised function and its gradient, the optimum of every loss, the change of variables, its ends."""
+"""L-BFGS: the minimised function and its gradient, the optimum of every loss, Newton's steps, the ends of a run."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import dataclasses
 
 import numpy as np
 import pytest
-from problems import LOSS_NAMES, OUTPUTS, make_point, make_problem, make_table, relative
+from problems import LOSS_NAMES, make_point, make_problem, make_table, relative, to_csr
+from scipy.sparse import csr_array
 
 import kdvr_fast as kd
-from kdvr_fast._precondition import precondition, resolve
+from kdvr_fast._precondition import measure
 from kdvr_fast.backends import get_backend
 from kdvr_fast.backends.base import ControlVariate
 from kdvr_fast.lbfgs import Descent
@@ -115,11 +116,15 @@ def test_value_and_gradient_belong_together(loss, lam, backend):
     teacher = kd.Teacher.weights(*make_point(problem, 2)) if lam else None
     run = descent(problem, backend, lam, teacher)
     P = np.column_stack(make_point(problem))
-    analytic, step = run._at(P).gradient, 1e-6
+
+    def point(P):
+        return run._pass((P[:, :-1], P[:, -1]))
+
+    analytic, step = point(P).gradient, 1e-6
     for at in np.ndindex(*P.shape):
         e = np.zeros_like(P)
         e[at] = step
-        slope = (run._at(P + e).value - run._at(P - e).value) / (2 * step)
+        slope = (point(P + e).value - point(P - e).value) / (2 * step)
         assert slope == pytest.approx(analytic[at], abs=1e-8 * (1 + np.abs(analytic).max()))
     expected = gradient(
         problem, P, lam=lam, teacher=None if teacher is None else problem.X @ teacher.source.T + teacher.intercept
@@ -149,60 +154,65 @@ def test_sample_weights_mean_repetition(backend):
     assert relative(stacked(weighted), stacked(repeated)) < 1e-8
 
 
-# -- the change of variables -------------------------------------------------------------------------------------------
+# -- Newton's steps ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("loss", LOSS_NAMES)
-def test_curvature_is_the_derivative_of_the_residual(loss):
-    rng = np.random.default_rng(0)
-    k, rule = OUTPUTS[loss], LOSSES[loss]
-    z, y, step = rng.normal(size=(9, k)), make_problem(loss, n=9, dense=True).y, 1e-6
-    u, v = rule.curvature(rule.link(z))
-    for c in range(k):
-        e = step * np.eye(k)[c]
-        slope = (rule.residual(y, z + e) - rule.residual(y, z - e)) / (2 * step)
-        np.testing.assert_allclose(slope, u * np.eye(k)[c] - v * v[:, c : c + 1], atol=1e-8)
+def newton(problem, alpha, lam=0.0, teacher=None):
+    """The optimum of a problem with one output, by plain Newton steps in NumPy."""
+    A = np.column_stack([problem.X[:], np.full(problem.n, float(problem.fit_intercept))])
+    rule, s = LOSSES[problem.loss], weights_of(problem)[:, None]
+    penalty = alpha * np.diag(np.arange(A.shape[1]) < A.shape[1] - 1) + (not problem.fit_intercept) * np.diag(
+        np.arange(A.shape[1]) == A.shape[1] - 1
+    )
+    P = np.zeros((1, A.shape[1]))
+    dense = dataclasses.replace(problem, X=A[:, :-1])
+    for _ in range(30):
+        p = rule.link(A @ P.T)
+        H = A.T @ (s * p * (1 - p) * A) / len(A) + penalty
+        P = P - np.linalg.solve(H, gradient(dense, P, alpha, lam, teacher).T).T
+    return P
 
 
-@pytest.mark.parametrize("loss", LOSS_NAMES)
 @pytest.mark.parametrize("fit_intercept", [True, False])
-def test_gram_variables_make_the_hessian_the_identity(loss, fit_intercept):
-    """At W = 0, where rows share one curvature and the model is exact; alpha is 0, which keeps the factors exact too."""
-    problem = make_problem(loss, n=40, d=3, weighted=True, fit_intercept=fit_intercept)
-    k, p = problem.n_outputs, 3 + fit_intercept
-    change = precondition(problem, (np.zeros((k, 3)), np.zeros(k)), 0.0, "gram")
-    A = np.column_stack([problem.X, np.ones(40)]) if fit_intercept else problem.X
-    rule = LOSSES[loss]
-    u, v = rule.curvature(rule.link(np.zeros((1, k))))
-    S = np.diag(u[0]) - np.outer(v[0], v[0])
-    H = np.kron(S, A.T @ (problem.weights[:, None] * A) / 40)
-    J = np.array([change.to_weights(e.reshape(k, p)).ravel() for e in np.eye(k * p)]).T
-    seen = np.linalg.matrix_rank(S) * p  # softmax does not see all logits raised alike
-    values = np.linalg.eigvalsh(J.T @ H @ J)
-    np.testing.assert_allclose(values[-seen:], 1.0, rtol=1e-10)
-    np.testing.assert_allclose(values[:-seen], 0.0, atol=1e-10)
+@pytest.mark.parametrize("storage", ["dense", "csr32", "csr64", "compact"])
+@pytest.mark.parametrize("lam", [0.0, 0.6])
+def test_one_output_takes_newton_steps_to_the_optimum(storage, fit_intercept, lam, backend):
+    """Quadratic convergence: a few iterations, whatever the rows are stored in; with a teacher, weights and soft targets."""
+    problem = make_problem("logistic", n=300, d=6, weighted=True, dense=True, fit_intercept=fit_intercept, density=0.5)
+    X = np.round(20 * problem.X).astype(np.int8)
+    problem = dataclasses.replace(problem, X=X / 20)
+    rows = {
+        "dense": problem.X,
+        "csr32": csr_array(problem.X),
+        "csr64": to_csr(problem.X, np.int64),
+        "compact": kd.Compact(X, scale=1 / 20, dtype=np.float64),
+    }[storage]
+    teacher = kd.Teacher.weights(*make_point(problem)) if lam else None
+    logits = None if teacher is None else problem.X @ teacher.source.T + teacher.intercept
+    run = fit(dataclasses.replace(problem, X=rows), kd.LBFGS(lam=lam), alpha=1e-3, tol=1e-10, teacher=teacher, backend=backend)
+    assert run.status is kd.Status.CONVERGED and run.epochs <= 7
+    expected = newton(problem, 1e-3, lam, logits)
+    assert relative(stacked(run), expected) < 1e-8
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("fit_intercept", [True, False])
-def test_gradients_go_back_by_the_transposed_map(kind, fit_intercept):
-    problem = make_problem("softmax", n=40, d=3, weighted=True, fit_intercept=fit_intercept)
-    change = precondition(problem, make_point(problem), 0.1, kind)
+def test_far_from_the_optimum_a_newton_step_is_stretched(backend):
+    """Few positives and no intercept: plain Newton steps move each logit by about one."""
     rng = np.random.default_rng(0)
-    V, G = rng.normal(size=(2, 4, 3 + fit_intercept))
-    assert np.vdot(change.to_weights(V), G) == pytest.approx(np.vdot(V, change.to_gradient(G)), rel=1e3 * EPS)
-    assert (kind == "none") == (change.Q is None)
+    X = rng.random((400, 5)) + 0.5
+    y = (rng.random(400) < 0.02).astype(float)
+    run = kd.solve(X, y, loss="logistic", method=kd.LBFGS(), alpha=1e-6, tol=1e-9, fit_intercept=False, backend=backend)
+    assert run.status is kd.Status.CONVERGED and run.epochs <= 6
 
 
-def test_rows_drawn_by_curvature_stand_for_all():
-    """100 000 rows of 4 features: a sample of 64 gives the Gram matrix to sampling error, and converges as fast as all do."""
-    problem = make_problem("logistic", n=100_000, d=4, fit_intercept=False)
-    change = precondition(problem, make_point(problem), 0.0, "gram")
-    p = LOSSES["logistic"].link(problem.X @ make_point(problem)[0].T)
-    H = problem.X.T @ (p * (1 - p) * problem.X) / len(p)
-    J = np.array([change.to_weights(e[None])[0] for e in np.eye(4)]).T
-    values = np.linalg.eigvalsh(J.T @ H @ J)
-    assert values[0] > 0.4 and values[-1] < 2.5  # five standard deviations of sqrt(1/16) either side, inverted
+def test_newton_steps_reach_the_precision_of_float32(backend):
+    problem = make_problem("logistic", n=500, d=6)
+    small = dataclasses.replace(problem, X=problem.X.astype(np.float32))
+    best = fit(dataclasses.replace(problem, X=small.X.astype(np.float64)), tol=1e-10, backend=backend).history["objective"][-1]
+    run = fit(small, backend=backend)
+    assert abs(run.history["objective"][-1] - best) < 4 * np.finfo(np.float32).eps * best and run.epochs < 20
+
+
+# -- every metric ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("loss", LOSS_NAMES)
@@ -229,13 +239,6 @@ def test_constant_columns_and_far_starts_without_a_penalty(loss, kind, backend):
     other = fit(problem, kd.LBFGS(precondition=kind), alpha=0.0, backend=backend)
     assert run.history["objective"][-1] == pytest.approx(other.history["objective"][-1], rel=1e-9)
     assert np.array_equal(run.coef[:, 1], start[:, 1])  # nothing pulls at it
-
-
-def test_auto_takes_the_gram_matrix_where_it_is_cheap():
-    small, wide = make_problem("softmax", n=30, d=5), make_problem("softmax", n=30, d=600)
-    assert [resolve("auto", small), resolve("auto", wide), resolve("none", small)] == ["gram", "diagonal", "none"]
-    tall = dataclasses.replace(wide, X=np.broadcast_to(wide.X[0], (100_000, 600)))
-    assert resolve("auto", tall) == "gram"
 
 
 # -- the run -----------------------------------------------------------------------------------------------------------
@@ -283,11 +286,11 @@ def test_passes_are_counted(backend, monkeypatch):
 
     def look(*args):
         looks.append(1)
-        return precondition(*args)
+        return measure(*args)
 
     looks = []
     monkeypatch.setattr(session, "evaluate", evaluate)
-    monkeypatch.setattr("kdvr_fast.lbfgs.precondition", look)
+    monkeypatch.setattr("kdvr_fast.lbfgs.measure", look)
     teacher = kd.Teacher.weights(*make_point(problem))
     run = fit(problem, kd.LBFGS(lam=0.5, max_iter=11), teacher=teacher, alpha=1e-4, backend=backend)
     assert run.epochs == 11 and run.history["grad_evals"][-1] == sum(reads) + sum(looks)

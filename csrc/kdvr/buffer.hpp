@@ -1,4 +1,4 @@
-// Purpose: owned, zeroed, vector-aligned memory.
+// Purpose: owned, vector-aligned memory, zeroed unless it is about to be overwritten.
 #pragma once
 
 #include <cstring>  // memset
@@ -13,16 +13,18 @@
 
 namespace kdvr {
 
+struct Unset {};
+
 template <class T>
 class Buffer {
   public:
     Buffer() = default;
-    explicit Buffer(Index size) : size_(size), data_(static_cast<T*>(::operator new(bytes(size), alignment(size)))) {
+    explicit Buffer(Index size) : Buffer(size, Unset{}) { clear(); }
+    Buffer(Index size, Unset) : size_(size), data_(static_cast<T*>(::operator new(bytes(size), alignment(size)))) {
         data_.get_deleter().alignment = alignment(size);
 #if defined(__linux__)
         if (bytes(size) >= kHugePage) ::madvise(data_.get(), bytes(size), MADV_HUGEPAGE);  // advice: failing changes nothing
 #endif
-        clear();
     }
 
     T* data() { return data_.get(); }

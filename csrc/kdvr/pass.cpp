@@ -1,132 +1,116 @@
-// Purpose: one pass over all rows, in their order: sums, mean gradients, residuals.
-// Threads share the rows in segments, each summed up alone and added in its turn, so that they meet once in ten milliseconds.
-// Where a matrix of sums is large (wide sparse rows), there is one segment, and threads share its blocks.
-#include <algorithm>  // clamp, copy_n, min
-#include <deque>
-#include <numeric>  // iota
+// Purpose: readings of all rows in their order: sums and mean gradients, residuals, logits. See parts.hpp.
+#include <algorithm>  // copy_n, min
+#include <numeric>    // iota
 
+#include "gram.hpp"
 #include "session.hpp"
 
 namespace kdvr {
 
-namespace {
-
-constexpr Index kRowsInOrder = 64;  // of a block then: in cache, and few enough switches between reading and adding up
-constexpr Index kMostSegments = 8;
-constexpr Index kSegmentedBytes = 2 << 20;  // of one segment's sums
-
-// Rows from .. to - 1 at the weights, summed up.
 template <class T>
-class Segment {
-  public:
-    // most_chunks: that a block is cut into, for the problem's threads.
-    Segment(const Problem<T>& p, const ControlVariate& v, const T* table, Index most_chunks)
-        : variate_(v),
-          table_(table),
-          anchored_(v.source != AnchorKind::none),
-          outputs_(anchored_ ? 2 * p.k : p.k),
-          ldq_(anchored_ ? p.k + p.kp() : p.kp()),
-          layout_(p.sums()),
-          problem_(p),
-          block_(p, 0, in_order() ? kRowsInOrder : 0, most_chunks),
-          sum_w(anchored_ ? 2 * layout_.size : layout_.size),
-          sum_b(outputs_),
-          rows_(static_cast<std::size_t>(2 * block_.max_rows())) {}
-
-    Index block_rows() const { return block_.max_rows(); }
-
-    void add(Weights<T>& w, Index from, Index to, T* residuals_out) {
-        const Index k = problem_.k;
-        for (Index at = from; at < to; at += block_.max_rows()) {
-            const Index count = std::min(block_.max_rows(), to - at);
-            const Index coming = in_order() ? 0 : std::min(count, to - at - count);
-            std::iota(rows_.begin(), rows_.begin() + count + coming, at);
-            block_.forget();
-            block_.gather(rows_.data(), count, 0, table_);
-            block_.run(w, {variate_, true, false, true, ldq_, outputs_, rows_.data() + count, coming, table_}, sums,
-                       sum_b.data());
-            block_.rows().add_double(block_.q(), ldq_, anchored_, layout_, sum_w.data());
-            if (!residuals_out) continue;
-            for (Index i = 0; i < count; ++i) std::copy_n(block_.r(i), k, residuals_out + (at + i) * k);
-        }
+Pass Session<T>::evaluate(const T* coef, const T* intercept, const ControlVariate& variate, const Poll& poll) {
+    Weights<T>& at = read_at(coef, intercept);
+    if (variate.source == AnchorKind::weights) {
+        std::copy_n(weights_.anchor_w(), weights_.size, at.anchor_w());
+        std::copy_n(weights_.anchor_b(), p_.intercepts(), at.anchor_b());
     }
+    return pass(at, variate, nullptr, poll);
+}
 
-    // Moves the sums to those of the pass.
-    void hand_over(Sums& all, Buffer<double>& all_w, Buffer<double>& all_b) {
-        all.add(sums);
-        sums = Sums{};
-        const auto move = [](Buffer<double>& from, Buffer<double>& to) {
-            for (Index i = 0; i < from.size(); ++i) to[i] += from[i];
-            from.clear();
-        };
-        move(sum_w, all_w), move(sum_b, all_b);
-    }
-
-  private:
-    // One output of dense rows leaves so little to compute that memory sets the pace, and nothing feeds a processor as well as
-    // its own prefetcher where rows are read one by one; requests of ours, or several rows at a time, halve the rate.
-    bool in_order() const { return problem_.k == 1 && !problem_.is_sparse(); }
-
-    const ControlVariate& variate_;
-    const T* table_;
-    bool anchored_;
-    Index outputs_, ldq_;
-    Layout layout_;
-    const Problem<T>& problem_;
-    Block<T> block_;
-    Sums sums;
-    Buffer<double> sum_w, sum_b;
-    std::vector<std::int64_t> rows_;  // of a block and of the next
-};
-
-}  // namespace
-
-// residuals_out: n x k, the plain residuals of the student; or null.
+// All rows once, at the weights `w`. residuals_out: n x k, the plain residuals of the student; or null.
 template <class T>
 Pass Session<T>::pass(Weights<T>& w, const ControlVariate& variate, T* residuals_out, const Poll& poll) {
     const bool anchored = variate.source != AnchorKind::none;
-    const Index n = p_.X.n, k = p_.k, outputs = anchored ? 2 * k : k;
+    const Index n = p_.X.n, k = p_.k;
     const Layout layout = p_.sums();
+    const Index outputs = anchored ? 2 * k : k, ldq = anchored ? k + p_.kp() : p_.kp();
+    const Index size = anchored ? 2 * layout.size : layout.size;
     const T* table = variate.source == AnchorKind::table ? table_.data() : nullptr;
-    Buffer<double> sum_w(anchored ? 2 * layout.size : layout.size), sum_b(outputs);
-    const bool segmented = sum_w.size() * static_cast<Index>(sizeof(double)) <= kSegmentedBytes;
-
-    Problem<T> alone = p_;
-    if (segmented) alone.threads = 1;
-    std::deque<Segment<T>> segments;  // stay where they are
-    segments.emplace_back(alone, variate, table, segmented ? 1 : kMaxChunks);
-    const Index unit = segments[0].block_rows(), row_work = p_.row_entries() * 2 * outputs + 1;
-    const Index shared = segmented ? kMostSegments : 1, even = (n + shared - 1) / shared;
-    const Index size = (std::clamp<Index>(even, 1, kWorkBetweenPolls / row_work + 1) + unit - 1) / unit * unit;
-    while (static_cast<Index>(segments.size()) < std::min(shared, (n + size - 1) / size)) {
-        segments.emplace_back(alone, variate, table, 1);
+    const Index work_per_row = p_.row_entries() * outputs;
+    const bool apart = Parts::apart(n * work_per_row, size);
+    const auto room = [&] { return std::make_unique<Reading<T>>(apart ? alone_ : p_, apart, size, outputs); };
+    if (!readings_.empty() && readings_[0]->sum_w.size() != size) readings_.clear();
+    for (const auto& reading : readings_) reading->clear();
+    if (readings_.empty()) readings_.push_back(room());
+    Reading<T>& all = *readings_[0];
+    const Parts cut(n, all.block.max_rows(), apart);
+    while (static_cast<Index>(readings_.size()) < cut.count()) readings_.push_back(room());
+    cut.read(useful_threads(n * work_per_row, p_.threads), 2 * work_per_row + 1, poll,
+             [&](Index part, Index at, Index count, Index end) {
+                 Reading<T>& to = *readings_[static_cast<std::size_t>(part)];
+                 const Index coming = to.in_order ? 0 : std::min(count, end - at - count);
+                 std::iota(to.rows.begin(), to.rows.begin() + count + coming, at);
+                 to.block.forget();
+                 to.block.gather(to.rows.data(), count, 0, table);
+                 to.block.run(w, {variate, true, false, true, ldq, outputs, to.rows.data() + count, coming, table}, to.sums,
+                              to.sum_b.data());
+                 to.block.rows().add_double(to.block.q(), ldq, anchored, layout, to.sum_w.data());
+                 if (residuals_out) {
+                     for (Index i = 0; i < count; ++i) std::copy_n(to.block.r(i), k, residuals_out + (at + i) * k);
+                 }
+             });
+    for (std::size_t i = 1; i < readings_.size(); ++i) {
+        const Reading<T>& part = *readings_[i];
+        all.sums.add(part.sums);
+        for (Index j = 0; j < size; ++j) all.sum_w[j] += part.sum_w[j];
+        for (Index o = 0; o < outputs; ++o) all.sum_b[o] += part.sum_b[o];
     }
-
     Pass result;
-    const auto count = static_cast<Index>(segments.size());
-    for (Index at = 0; at < n; at += count * size) {
-        const int threads = segmented ? useful_threads(std::min(n - at, count * size) * row_work, p_.threads) : 1;
-        run(count, threads, [&](Index i) {
-            const Index from = std::min(n, at + i * size);
-            segments[static_cast<std::size_t>(i)].add(w, from, std::min(n, from + size), residuals_out);
-        });
-        for (Segment<T>& segment : segments) segment.hand_over(result.sums, sum_w, sum_b);
-        poll();
-    }
-    result.sums.pairs = 0;
+    result.sums = all.sums;
+    result.sums.pairs = result.sums.pair_xx = result.sums.pair_xt = result.sums.pair_tt = 0;
 
     const double share = 1.0 / static_cast<double>(n);
-    const auto means = [&](bool second, std::vector<double>& g, std::vector<double>& g_b) {
-        g.resize(static_cast<std::size_t>(k * p_.X.d));
-        layout.unpack(sum_w.data() + (second ? layout.size : 0), g.data(), [&](double value) { return value * share; });
-        for (Index c = 0; c < k; ++c) g_b.push_back(p_.fit_intercept ? sum_b[c + (second ? k : 0)] * share : 0.0);
+    const auto means = [&](bool second, Buffer<double>& g, Buffer<double>& g_b) {
+        g = Buffer<double>(k * p_.X.d, Unset{}), g_b = Buffer<double>(k);
+        layout.unpack(all.sum_w.data() + (second ? layout.size : 0), g.data(), p_.threads,
+                      [&](double value) { return value * share; });
+        if (!p_.fit_intercept) return;
+        for (Index c = 0; c < k; ++c) g_b[c] = all.sum_b[c + (second ? k : 0)] * share;
     };
     means(false, result.grad, result.grad_intercept);
     if (anchored) means(true, result.anchor_grad, result.anchor_grad_intercept);
     return result;
 }
 
+template <class T>
+void Session<T>::logits(const T* coef, const T* intercept, T* z, const Poll& poll) {
+    constexpr Index kRows = 256;
+    const Index k = p_.k, kp = p_.kp();
+    const Weights<T>& at = read_at(coef, intercept);
+    struct Room {
+        std::unique_ptr<Reader<T>> reader;
+        Buffer<T> z;
+        std::vector<std::int64_t> rows;
+    };
+    const Parts cut(p_.X.n, kRows, true);
+    std::vector<Room> rooms;
+    for (Index i = 0; i < cut.count(); ++i) {
+        rooms.push_back({p_.is_sparse() ? sparse_reader(alone_, kRows) : dense_reader(alone_, kRows), Buffer<T>(kRows * 2 * kp),
+                         std::vector<std::int64_t>(kRows)});
+    }
+    cut.read(p_.threads, p_.row_entries() * k + 1, poll, [&](Index part, Index first, Index count, Index) {
+        Room& room = rooms[static_cast<std::size_t>(part)];
+        std::iota(room.rows.begin(), room.rows.begin() + count, first);
+        room.reader->point(room.rows.data(), count);
+        room.reader->multiply({0, 0, count, {0, 0}, false, room.z.data(), {}}, at);
+        for (Index i = 0; i < count; ++i) {
+            for (Index c = 0; c < k; ++c) z[(first + i) * k + c] = room.z[i * 2 * kp + c] + at.b[c];
+        }
+    });
+}
+
+template <class T>
+void Session<T>::gram(const std::int64_t* rows, const double* weights, Index count, double* G, const Poll& poll) const {
+    Gram<T>(p_.sparse, p_.X.d, p_.fit_intercept, rows, weights, count, G).sum(p_.threads, kWorkBetweenPolls, poll);
+}
+
 template Pass Session<float>::pass(Weights<float>&, const ControlVariate&, float*, const Poll&);
+template Pass Session<float>::evaluate(const float*, const float*, const ControlVariate&, const Poll&);
+template void Session<float>::logits(const float*, const float*, float*, const Poll&);
+template void Session<float>::gram(const std::int64_t*, const double*, Index, double*, const Poll&) const;
 template Pass Session<double>::pass(Weights<double>&, const ControlVariate&, double*, const Poll&);
+template Pass Session<double>::evaluate(const double*, const double*, const ControlVariate&, const Poll&);
+template void Session<double>::logits(const double*, const double*, double*, const Poll&);
+template void Session<double>::gram(const std::int64_t*, const double*, Index, double*, const Poll&) const;
 
 }  // namespace kdvr

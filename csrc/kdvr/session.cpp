@@ -99,18 +99,28 @@ class Session<T>::Stepper {
 
 template <class T>
 Session<T>::Session(const Problem<T>& problem)
-    : p_(problem), weights_(p_), mean_w_(p_.layout().size), mean_b_(p_.intercepts()) {}
+    : p_(problem), alone_(problem), weights_(p_), mean_w_(p_.layout().size), mean_b_(p_.intercepts()) {
+    alone_.threads = 1;
+}
 
 template <class T>
 void Session<T>::pack(const T* coef, const T* intercept, T* w, T* b) const {
-    p_.layout().pack(coef, w);
+    p_.layout().pack(coef, w, p_.threads);
     std::copy_n(intercept, p_.k, b);
 }
 
 template <class T>
 void Session<T>::unpack(const T* w, const T* b, T* coef, T* intercept) const {
-    p_.layout().unpack(w, coef, [](T value) { return value; });
+    p_.layout().unpack(w, coef, p_.threads, [](T value) { return value; });
     std::copy_n(b, p_.k, intercept);
+}
+
+// The weights that rows are read at, kept from one reading to the next: wide weights cost more to allocate than to use.
+template <class T>
+Weights<T>& Session<T>::read_at(const T* coef, const T* intercept) {
+    if (!read_at_) read_at_ = std::make_unique<Weights<T>>(p_);
+    pack(coef, intercept, read_at_->w.data(), read_at_->b.data());
+    return *read_at_;
 }
 
 template <class T>
@@ -132,13 +142,20 @@ template <class T>
 void Session<T>::average(T* coef, T* intercept) const {
     if (averaged_ == 0) return weights(coef, intercept);
     const auto narrow = [](double value) { return static_cast<T>(value); };
-    p_.layout().unpack(average_w_.data(), coef, narrow);
+    p_.layout().unpack(average_w_.data(), coef, p_.threads, narrow);
     std::transform(average_b_.data(), average_b_.data() + p_.k, intercept, narrow);
 }
 
 template <class T>
 void Session<T>::set_mean(const T* coef, const T* intercept) {
     pack(coef, intercept, mean_w_.data(), mean_b_.data());
+}
+
+template <class T>
+void Session<T>::set_mean(const Buffer<double>& coef, const Buffer<double>& intercept) {
+    const std::vector<T> m(coef.data(), coef.data() + coef.size());
+    const std::vector<T> m_b(intercept.data(), intercept.data() + intercept.size());
+    set_mean(m.data(), m_b.data());
 }
 
 template <class T>
@@ -158,9 +175,7 @@ std::optional<Pass> Session<T>::rebuild_anchor(const Poll& poll) {
     std::copy_n(weights_.anchor_b(), p_.intercepts(), at.b.data());
     Pass result = pass(at, ControlVariate{}, cached_ ? table_.data() : nullptr, poll);
     if (mean_) {
-        const std::vector<T> m(result.grad.begin(), result.grad.end());
-        const std::vector<T> m_b(result.grad_intercept.begin(), result.grad_intercept.end());
-        set_mean(m.data(), m_b.data());
+        set_mean(result.grad, result.grad_intercept);
     }
     return result;
 }
@@ -173,9 +188,7 @@ std::optional<Pass> Session<T>::anchor_table(const T* values, bool mean, const P
     ControlVariate variate;
     variate.source = AnchorKind::table;
     Pass result = pass(weights_, variate, nullptr, poll);
-    const std::vector<T> m(result.anchor_grad.begin(), result.anchor_grad.end());
-    const std::vector<T> m_b(result.anchor_grad_intercept.begin(), result.anchor_grad_intercept.end());
-    set_mean(m.data(), m_b.data());
+    set_mean(result.anchor_grad, result.anchor_grad_intercept);
     return result;
 }
 
@@ -260,15 +273,6 @@ void Session<T>::update_table(Stepper& stepper, const Batch& batch) {
         }
         stepper.descent->move_mean(block.q(), ldq);
     }
-}
-
-template <class T>
-Pass Session<T>::evaluate(const T* coef, const T* intercept, const ControlVariate& variate, const Poll& poll) {
-    Weights<T> at(p_);
-    pack(coef, intercept, at.w.data(), at.b.data());
-    std::copy_n(weights_.anchor_w(), weights_.size, at.anchor_w());
-    std::copy_n(weights_.anchor_b(), p_.intercepts(), at.anchor_b());
-    return pass(at, variate, nullptr, poll);
 }
 
 template class Session<float>;

@@ -2,26 +2,21 @@
 // The contract, with formulas and shapes, is kdvr_fast/backends/base.py: Session.
 #pragma once
 
-#include <functional>
 #include <limits>
+#include <memory>
 #include <optional>
 #include <vector>
 
 #include "block.hpp"
+#include "parts.hpp"
 
 namespace kdvr {
-
-// Called about every ten milliseconds from inside a loop; stops it by throwing.
-using Poll = std::function<void()>;
-
-// Multiply-adds between two polls and two looks at the loss: about ten milliseconds.
-constexpr Index kWorkBetweenPolls = Index{1} << 27;
 
 // One read of all rows. Gradients are means over n, k x d and k, in double.
 struct Pass {
     Sums sums;
-    std::vector<double> grad, grad_intercept;
-    std::vector<double> anchor_grad, anchor_grad_intercept;  // empty without an anchor
+    Buffer<double> grad, grad_intercept;
+    Buffer<double> anchor_grad, anchor_grad_intercept;  // empty without an anchor
 };
 
 struct Walk {
@@ -42,6 +37,33 @@ struct Route {
     double loss_limit = std::numeric_limits<double>::max();
 };
 
+// Rows of a block that is read in order: in cache, and few switches between reading and adding up.
+constexpr Index kRowsInOrder = 64;
+
+// What one part of a pass adds up.
+template <class T>
+struct Reading {
+    Reading(const Problem<T>& p, bool apart, Index size, Index outputs)
+        : in_order(p.k == 1 && !p.is_sparse()),
+          block(p, 0, in_order ? kRowsInOrder : 0, apart ? 1 : kMaxChunks),
+          sum_w(size),
+          sum_b(outputs),
+          rows(static_cast<std::size_t>(2 * block.max_rows())) {}
+
+    void clear() {
+        sums = Sums{};
+        sum_w.clear(), sum_b.clear();
+    }
+
+    // One output of dense rows leaves so little to compute that memory sets the pace, and nothing feeds a processor as well as
+    // its own prefetcher where rows are read one by one; requests of ours, or several rows at a time, halve the rate.
+    bool in_order;
+    Block<T> block;
+    Sums sums;
+    Buffer<double> sum_w, sum_b;
+    std::vector<std::int64_t> rows;  // of a block and of the next
+};
+
 template <class T>
 class Session {
   public:
@@ -52,6 +74,8 @@ class Session {
     Index k() const { return p_.k; }
     Index d() const { return p_.X.d; }
     Index n() const { return p_.X.n; }
+    bool is_sparse() const { return p_.is_sparse(); }
+    bool fit_intercept() const { return p_.fit_intercept; }
     bool has_table() const { return table_.size() > 0; }
 
     // coef: k x d, intercept: k, both contiguous.
@@ -65,6 +89,10 @@ class Session {
 
     Walk epoch(const Route& route, const Step& step, const ControlVariate& variate, const Poll& poll);
     Pass evaluate(const T* coef, const T* intercept, const ControlVariate& variate, const Poll& poll);
+    // z: n x k, without the anchor.
+    void logits(const T* coef, const T* intercept, T* z, const Poll& poll);
+    // G (p x p, p = d + 1 with an intercept) = sum of weight_i a_i a_i^T over some sparse rows; see gram.hpp.
+    void gram(const std::int64_t* rows, const double* weights, Index count, double* G, const Poll& poll) const;
 
   private:
     class Stepper;
@@ -75,18 +103,22 @@ class Session {
 
     // All rows once, at the weights `w`: pass.cpp.
     Pass pass(Weights<T>& w, const ControlVariate& variate, T* residuals_out, const Poll& poll);
+    Weights<T>& read_at(const T* coef, const T* intercept);
+    void set_mean(const Buffer<double>& coef, const Buffer<double>& intercept);
     std::optional<Pass> rebuild_anchor(const Poll& poll);
     void take_step(Stepper& stepper, const Batch& batch, Sums& sums);
     void update_table(Stepper& stepper, const Batch& batch);
     void unpack(const T* w, const T* b, T* coef, T* intercept) const;
     void pack(const T* coef, const T* intercept, T* w, T* b) const;
 
-    Problem<T> p_;
+    Problem<T> p_, alone_;  // the same, with one thread
     Weights<T> weights_;
     Buffer<T> mean_w_, mean_b_, velocity_w_, velocity_b_, table_;
     Buffer<double> average_w_, average_b_;
     Index averaged_ = 0;
     bool cached_ = false, mean_ = false;
+    std::unique_ptr<Weights<T>> read_at_;
+    std::vector<std::unique_ptr<Reading<T>>> readings_;
 };
 
 extern template class Session<float>;

@@ -181,6 +181,15 @@ class Session(Protocol):
         A pending signal (Ctrl-C) raises KeyboardInterrupt within a fraction of a second.
         """
 
+    def logits(self, coef: FloatArray, intercept: FloatArray) -> FloatArray:
+        """W a_i + b of all rows at the given weights, (n, k), of X's dtype."""
+
+    def gram(self, rows: NDArray[np.int64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """G (p, p) = sum over some rows of weights_i a_i a_i^T, each a_i with a 1 behind it where there is an intercept.
+
+        weights: (rows,), not negative. Sums over many rows are in float64, products may be in X's dtype.
+        """
+
     def evaluate(self, coef: FloatArray, intercept: FloatArray, variate: ControlVariate) -> Pass:
         """One read of all rows at the given weights; `variate.source` other than "none" fills the anchor's figures too."""
 

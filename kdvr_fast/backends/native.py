@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._rows import is_compact, is_sparse
+from .._rows import gram, is_compact, is_sparse
 from .._threads import usable_threads
 from .base import LARGEST, ControlVariate, FloatArray, Pass, Problem, Session, Step, Sums, Walk
 
@@ -46,7 +46,7 @@ class NativeSession:
 
     def __init__(self, problem: Problem, n_threads: int | None = None) -> None:
         opened = _core.SessionFloat32 if problem.X.dtype == np.float32 else _core.SessionFloat64
-        self._dtype = problem.X.dtype
+        self._problem, self._dtype = problem, problem.X.dtype
         self._core = opened(
             _row_arrays(problem.X),
             problem.y,
@@ -99,6 +99,14 @@ class NativeSession:
             **vars(variate),
         )
         return Walk(Sums(*sums), steps, [_pass(p) for p in passes], exploded)
+
+    def logits(self, coef: FloatArray, intercept: FloatArray) -> FloatArray:
+        return self._core.logits(self._plain(coef), self._plain(intercept))
+
+    def gram(self, rows: NDArray[np.int64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        if is_sparse(self._problem.X):
+            return self._core.gram(rows, weights)
+        return gram(self._problem.X, rows, weights, self._problem.fit_intercept)  # dense products are BLAS's trade
 
     def evaluate(self, coef: FloatArray, intercept: FloatArray, variate: ControlVariate) -> Pass:
         return _pass(self._core.evaluate(self._plain(coef), self._plain(intercept), **vars(variate)))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._rows import stack
+from .._rows import gram, stack
 from ..losses import LOSSES
 from .base import LARGEST, ControlVariate, FloatArray, Pass, Problem, Session, Step, Sums, Walk
 
@@ -132,6 +132,12 @@ class ReferenceSession:
         if variate.source == "none":
             return Pass(sums, G / self.n, free * G_b / self.n)
         return Pass(sums, G / self.n, free * G_b / self.n, H / self.n, free * H_b / self.n)
+
+    def logits(self, coef: FloatArray, intercept: FloatArray) -> FloatArray:
+        return self._logits(self.p.X[:], coef, intercept)
+
+    def gram(self, rows: NDArray[np.int64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        return gram(self.p.X, rows, weights, self.p.fit_intercept)
 
     # -- the step, piece by piece --------------------------------------------------------------------------------------
 

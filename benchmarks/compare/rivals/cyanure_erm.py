@@ -25,6 +25,11 @@ class Cyanure(Solver):
         self.scheme, self.dtype = scheme, dtype
         self.name = f"cyanure {scheme} {dtype}"
 
+    def unavailable(self, task: Task) -> str | None:
+        if task.data.sparse and task.data.k > 1 and self.scheme.endswith("svrg"):
+            return "cyanure 1.2.2 ends in a segmentation fault"
+        return super().unavailable(task)
+
     def setup(self, task: Task) -> None:
         self.task, self.X = task, task.data.rows(self.dtype)
 

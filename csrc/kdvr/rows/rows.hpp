@@ -19,26 +19,41 @@ struct Layout {
 
     Index at(Index c, Index j) const { return c * output + j * feature; }
 
-    // k x d, contiguous, from or to this layout; f(value) converts.
+    // k x d, contiguous, from or to this layout; f(value) converts. Feature-major weights change places in tiles of kTile
+    // features, so that whole cache lines are written, shared out among threads.
     template <class To, class From, class F>
-    void unpack(const From* w, To* coef, F&& f) const {
+    void unpack(const From* w, To* coef, int threads, const F& f) const {
         if (feature == 1) {
             for (Index c = 0; c < k; ++c) std::transform(w + c * output, w + c * output + d, coef + c * d, f);
             return;
         }
-        for (Index j = 0; j < d; ++j) {
-            for (Index c = 0; c < k; ++c) coef[c * d + j] = f(w[at(c, j)]);
-        }
+        for_tiles(threads, [&](Index from, Index to) {
+            for (Index c = 0; c < k; ++c) {
+                for (Index j = from; j < to; ++j) coef[c * d + j] = f(w[at(c, j)]);
+            }
+        });
     }
     template <class T>
-    void pack(const T* coef, T* w) const {
+    void pack(const T* coef, T* w, int threads) const {
         if (feature == 1) {
             for (Index c = 0; c < k; ++c) std::copy_n(coef + c * d, d, w + c * output);
             return;
         }
-        for (Index j = 0; j < d; ++j) {
-            for (Index c = 0; c < k; ++c) w[at(c, j)] = coef[c * d + j];
-        }
+        for_tiles(threads, [&](Index from, Index to) {
+            for (Index j = from; j < to; ++j) {
+                for (Index c = 0; c < k; ++c) w[at(c, j)] = coef[c * d + j];
+            }
+        });
+    }
+
+  private:
+    template <class F>
+    void for_tiles(int threads, const F& f) const {
+        constexpr Index kTile = 16, kSmall = Index{1} << 16;
+        const Index tiles = (d + kTile - 1) / kTile, n = std::min<Index>(tiles, d * k < kSmall ? 1 : 8);
+        run(n, threads, [&](Index i) {
+            for (Index t = i * tiles / n; t < (i + 1) * tiles / n; ++t) f(t * kTile, std::min(d, (t + 1) * kTile));
+        });
     }
 };
 
