@@ -91,16 +91,18 @@ template <class T, class From>
 void decode_row(const typename From::type* u, const T* scale, const T* offset, Index d, T* x) {
     constexpr Index L = kLanes<T>;
     const Index full = d / L * L;
-    const auto put = [&](Index j, const typename From::type* p) {
-        Vec<T> v = From::template load<T>(p);
-        if (scale) v = v * load_part(scale, j, d) + load_part(offset, j, d);
-        store<T>(x + j, v);
-    };
-    for (Index j = 0; j < full; j += L) put(j, u + j);
+    if (scale) {
+#pragma GCC unroll 4
+        for (Index j = 0; j < full; j += L) store<T>(x + j, From::template load<T>(u + j) * load(scale + j) + load(offset + j));
+    } else {
+#pragma GCC unroll 4
+        for (Index j = 0; j < full; j += L) store<T>(x + j, From::template load<T>(u + j));
+    }
     if (full < d) {
         typename From::type tail[L] = {};
         std::memcpy(tail, u + full, static_cast<std::size_t>(d - full) * sizeof(tail[0]));
-        put(full, tail);
+        const Vec<T> v = From::template load<T>(tail);
+        store<T>(x + full, scale ? v * load_part(scale, full, d) + load_part(offset, full, d) : v);
     }
 }
 

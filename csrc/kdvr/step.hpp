@@ -33,7 +33,7 @@ void logits_tile(const T* const* a, const T* before, const char* const* ahead, I
                  T* out) {
     constexpr Index L = kLanes<T>;
     constexpr bool norms = W != With::logits, pairs = W == With::pairs;
-    constexpr int N = R * C + (pairs ? 2 * R : norms ? R : 0), U = N >= 8 ? 1 : N >= 4 ? 2 : 4;
+    constexpr int N = R * C + (pairs ? 2 * R : norms ? R : 0), U = N >= 8 ? 1 : 2;
     Vec<T> acc[U][N] = {};
     const auto multiply_rows = [&](Vec<T>* sums, const Vec<T>* x, Vec<T> x_before) __attribute__((always_inline)) {
 #pragma GCC unroll 8
