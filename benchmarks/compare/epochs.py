@@ -1,8 +1,8 @@
 """Comparison by epochs: every rival walks the same number of rows, and where it can, the same rows.
 
-The unit is an epoch of a fit of several (`EpochRival.epochs`, the same for all of a comparison: 10 of SGD, 5 of distillation):
-a call of `fit` or `solve` is timed as a whole, with its checks and copies of the input, the shuffling and what is measured
-along the way, and divided by its epochs. No rival tests for convergence.
+The unit is an epoch of a fit of ten (`EpochRival.epochs`): a call of `fit` or `solve` is timed as a whole, with its checks and
+copies of the input, the shuffling and what is measured along the way, and divided by its epochs. A loop of torch's autograd has
+nothing of the kind and is timed by single epochs. No rival tests for convergence.
 Before anything is timed, one epoch over one order of rows must give all replaying rivals the same weights.
 """
 

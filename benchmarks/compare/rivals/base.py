@@ -29,12 +29,12 @@ class Rival(ABC):
 
 
 class EpochRival(Rival):
-    """Timed by epochs. epochs: so many in one timed call, that what is done once a call is spread as in use.
+    """Timed by epochs. epochs: so many in one timed call, that what a call does once is spread as in use; 1 where nothing is.
 
     replays: it walks the rows it is given, so that its weights can be compared with the others'.
     """
 
-    epochs = 5
+    epochs = 10
     replays = True
 
     @abstractmethod

@@ -70,7 +70,6 @@ class KdvrSGD(EpochRival):
 
     ours = True
     replays = False
-    epochs = 10
 
     def __init__(self, dtype: str, statistics: bool = True) -> None:
         self.dtype, self.statistics = dtype, statistics

@@ -15,7 +15,6 @@ class SklearnSGD(EpochRival):
     """log_loss, L2, constant rate, no test of convergence, no intercept."""
 
     replays = False
-    epochs = 10
 
     def __init__(self, dtype: str) -> None:
         self.dtype = dtype
