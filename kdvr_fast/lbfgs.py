@@ -67,6 +67,7 @@ class _Stop(Exception):
 @lru_cache(maxsize=1)
 def _libraries() -> Any:
     """Handles of the libraries loaded; to find them takes milliseconds."""
+    import scipy.linalg  # noqa: F401 - has a BLAS of its own, which must be loaded to be found
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()
@@ -189,6 +190,7 @@ class Descent(Run):
         """The logits of the current weights, (n, k)."""
         if self._logits is None:
             self._logits = self.session.logits(*self.point.weights)
+            self.grad_evals += 1
         return self._logits
 
     def _step(self) -> bool:

@@ -275,26 +275,37 @@ def test_the_objective_never_rises(backend):
 
 
 def test_passes_are_counted(backend, monkeypatch):
-    """One for each read by the engine, two where student and teacher are read, one for each look at the Hessian."""
+    """One for each read by the engine, logits too, two where student and teacher are read, one for each look at the Hessian."""
     problem = make_problem("softmax", n=60, d=4)
     session = type(get_backend(backend).open(problem, 1))
-    reads, whole = [], session.evaluate
+    reads, whole, logits = [], session.evaluate, session.logits
 
     def evaluate(self, coef, intercept, variate):
         reads.append(2 if variate != ControlVariate() else 1)
         return whole(self, coef, intercept, variate)
 
+    def read_logits(self, coef, intercept):
+        logits_read.append(1)
+        return logits(self, coef, intercept)
+
     def look(*args):
         looks.append(1)
         return measure(*args)
 
-    looks = []
+    looks, logits_read = [], []
     monkeypatch.setattr(session, "evaluate", evaluate)
+    monkeypatch.setattr(session, "logits", read_logits)
     monkeypatch.setattr("kdvr_fast.lbfgs.measure", look)
     teacher = kd.Teacher.weights(*make_point(problem))
     run = fit(problem, kd.LBFGS(lam=0.5, max_iter=11), teacher=teacher, alpha=1e-4, backend=backend)
-    assert run.epochs == 11 and run.history["grad_evals"][-1] == sum(reads) + sum(looks)
+    assert run.epochs == 11 and run.history["grad_evals"][-1] == sum(reads) + sum(looks) + sum(logits_read)
     assert sum(r == 2 for r in reads) == 1 and sum(looks) == 2  # at the start and after 10
+    assert sum(logits_read) == 2
+
+    reads.clear(), looks.clear(), logits_read.clear()
+    newton = fit(make_problem("logistic", n=60, d=4), kd.LBFGS(max_iter=3), alpha=1e-4, backend=backend)
+    assert sum(looks) == newton.epochs == 3 and sum(logits_read) >= 4
+    assert newton.history["grad_evals"][-1] == sum(reads) + sum(looks) + sum(logits_read)
 
 
 def test_callbacks_stop_and_interrupts_keep_the_last_iteration(backend):

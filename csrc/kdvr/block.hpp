@@ -37,6 +37,12 @@ class Block {
         for (Index i = 0; i < z_.size(); ++i) z_[i] = padding;
     }
 
+    // 512 KiB of rows fit a current second-level cache, 8 rows keep the tiles full, kMostRows share out well.
+    static Index rows_in_cache(const Problem<T>& p) {
+        constexpr Index bytes = 512 * 1024;
+        return std::clamp<Index>(bytes / (std::max<Index>(p.row_entries(), 1) * static_cast<Index>(sizeof(T))), 8, kMostRows);
+    }
+
     Index max_rows() const { return max_rows_; }
     Index count() const { return count_; }
     Reader<T>& rows() { return *reader_; }
@@ -122,12 +128,6 @@ class Block {
         constexpr Index line = 64 / static_cast<Index>(sizeof(T));
         for (Index j = 0; j < p_.k; j += line) __builtin_prefetch(p + j);
         __builtin_prefetch(p + p_.k - 1);  // a row begins anywhere in a line
-    }
-
-    // 512 KiB of rows fit a current second-level cache, 8 rows keep the tiles full, 256 rows share out well.
-    static Index rows_in_cache(const Problem<T>& p) {
-        constexpr Index bytes = 512 * 1024;
-        return std::clamp<Index>(bytes / (std::max<Index>(p.row_entries(), 1) * static_cast<Index>(sizeof(T))), 8, 256);
     }
 
     // Up to 15 rows stay together; from 16 on a chunk has at least 8.

@@ -38,8 +38,8 @@ struct Sums {
 //   r_i = link(z_i + b) - y_i
 //   c_i = link(za_i + ba) - y_i | table_i | r_i - T (link((z_i + b) / T) - t_i),  t_i = link((za_i + ba) / T) | table_i
 //   q_i = s_i (r_i - lam c_i)             or, stacked: q_i = [s_i r_i, s_i c_i] (k + k numbers)
-// With one output a row's vectors are single numbers, kp = 1; at most kMostRows rows then.
-constexpr Index kMostRows = 512;
+// With one output a row's vectors are single numbers, kp = 1.
+constexpr Index kMostRows = 256;  // of a job
 
 template <class T>
 struct ResidualJob {

@@ -74,19 +74,18 @@ Pass Session<T>::pass(Weights<T>& w, const ControlVariate& variate, T* residuals
 
 template <class T>
 void Session<T>::logits(const T* coef, const T* intercept, T* z, const Poll& poll) {
-    constexpr Index kRows = 256;
-    const Index k = p_.k, kp = p_.kp();
+    const Index k = p_.k, kp = p_.kp(), most = Block<T>::rows_in_cache(p_);
     const Weights<T>& at = read_at(coef, intercept);
     struct Room {
         std::unique_ptr<Reader<T>> reader;
         Buffer<T> z;
         std::vector<std::int64_t> rows;
     };
-    const Parts cut(p_.X.n, kRows, true);
+    const Parts cut(p_.X.n, most, true);
     std::vector<Room> rooms;
     for (Index i = 0; i < cut.count(); ++i) {
-        rooms.push_back({p_.is_sparse() ? sparse_reader(alone_, kRows) : dense_reader(alone_, kRows), Buffer<T>(kRows * 2 * kp),
-                         std::vector<std::int64_t>(kRows)});
+        rooms.push_back({p_.is_sparse() ? sparse_reader(alone_, most) : dense_reader(alone_, most), Buffer<T>(most * 2 * kp),
+                         std::vector<std::int64_t>(static_cast<std::size_t>(most))});
     }
     cut.read(p_.threads, p_.row_entries() * k + 1, poll, [&](Index part, Index first, Index count, Index) {
         Room& room = rooms[static_cast<std::size_t>(part)];

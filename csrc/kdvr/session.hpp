@@ -2,6 +2,7 @@
 // The contract, with formulas and shapes, is kdvr_fast/backends/base.py: Session.
 #pragma once
 
+#include <algorithm>  // min
 #include <limits>
 #include <memory>
 #include <optional>
@@ -37,7 +38,7 @@ struct Route {
     double loss_limit = std::numeric_limits<double>::max();
 };
 
-// Rows of a block that is read in order: in cache, and few switches between reading and adding up.
+// Rows of a block that is read in order, at most: few switches between reading and adding up.
 constexpr Index kRowsInOrder = 64;
 
 // What one part of a pass adds up.
@@ -45,7 +46,7 @@ template <class T>
 struct Reading {
     Reading(const Problem<T>& p, bool apart, Index size, Index outputs)
         : in_order(p.k == 1 && !p.is_sparse()),
-          block(p, 0, in_order ? kRowsInOrder : 0, apart ? 1 : kMaxChunks),
+          block(p, 0, in_order ? std::min(kRowsInOrder, Block<T>::rows_in_cache(p)) : 0, apart ? 1 : kMaxChunks),
           sum_w(size),
           sum_b(outputs),
           rows(static_cast<std::size_t>(2 * block.max_rows())) {}
