@@ -31,3 +31,16 @@ class Memory:
         method = getattr(kd, fit)()
         teacher = kd.Teacher.weights(np.zeros((10, 256))) if method.plan().teacher == "required" else None
         kd.solve(X, y, loss="softmax", method=method, teacher=teacher, learning_rate=0.01, epochs=1, random_state=0)
+
+
+class WideCompactRows:
+    """2,000 x 100,000 uint8 (200 MB), one output: the data alone, then with a fit. A few rows are as large as a cache."""
+
+    params = (["data alone", "LBFGS"],)
+    param_names = ("fit",)
+
+    def peakmem_fit(self, fit: str) -> None:
+        rng = np.random.default_rng(0)
+        U, y = rng.integers(256, size=(2_000, 100_000), dtype=np.uint8), rng.integers(2, size=2_000)
+        if fit == "LBFGS":
+            kd.solve(kd.Compact(U, scale=1 / 255), y, loss="logistic", method=kd.LBFGS(max_iter=1), random_state=0)

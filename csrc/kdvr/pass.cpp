@@ -87,15 +87,17 @@ void Session<T>::logits(const T* coef, const T* intercept, T* z, const Poll& pol
         rooms.push_back({p_.is_sparse() ? sparse_reader(alone_, most) : dense_reader(alone_, most), Buffer<T>(most * 2 * kp),
                          std::vector<std::int64_t>(static_cast<std::size_t>(most))});
     }
-    cut.read(p_.threads, p_.row_entries() * k + 1, poll, [&](Index part, Index first, Index count, Index) {
-        Room& room = rooms[static_cast<std::size_t>(part)];
-        std::iota(room.rows.begin(), room.rows.begin() + count, first);
-        room.reader->point(room.rows.data(), count);
-        room.reader->multiply({0, 0, count, {0, 0}, false, room.z.data(), {}}, at);
-        for (Index i = 0; i < count; ++i) {
-            for (Index c = 0; c < k; ++c) z[(first + i) * k + c] = room.z[i * 2 * kp + c] + at.b[c];
-        }
-    });
+    const Index work_per_row = p_.row_entries() * k + 1;
+    cut.read(useful_threads(p_.X.n * work_per_row, p_.threads), work_per_row, poll,
+             [&](Index part, Index first, Index count, Index) {
+                 Room& room = rooms[static_cast<std::size_t>(part)];
+                 std::iota(room.rows.begin(), room.rows.begin() + count, first);
+                 room.reader->point(room.rows.data(), count);
+                 room.reader->multiply({0, 0, count, {0, 0}, false, room.z.data(), {}}, at);
+                 for (Index i = 0; i < count; ++i) {
+                     for (Index c = 0; c < k; ++c) z[(first + i) * k + c] = room.z[i * 2 * kp + c] + at.b[c];
+                 }
+             });
 }
 
 template <class T>
