@@ -251,7 +251,9 @@ def compare(backend, case):
 @every_compiled_backend
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(case=cases())
-@example(case=Case("softmax", "saga", 300, 4, 3, Step(batch_size=300)))  # a batch of several blocks
+@example(case=Case("softmax", "saga", 300, 4, 3, Step(batch_size=300)))  # a batch of one block in parts
+@example(case=Case("softmax", "saga", 1300, 5, 3, Step(batch_size=1100, momentum=0.5)))  # and of several such blocks
+@example(case=Case("softmax", "weights+mean", 300, 900, 40, Step(batch_size=300)))  # sums too large for parts
 @example(case=Case("softmax", "saga", 1, 1, 2, Step(), dtype=np.float32))
 @example(case=Case("squared", "weights+mean", 80, 70, 40, Step(batch_size=80, momentum=0.9, average=True), weighted=True))
 @example(case=Case("softmax", "saga", 1, 1, 2, Step(), dtype=np.float32, layout="csr", density=0.0))

@@ -1,6 +1,6 @@
 // Purpose: rows gathered for one sweep, with the scratch that their logits and residuals live in, shared out among threads.
 // A block is at most max_rows() rows, few enough that a second sweep (the gradient) finds them in the second-level cache.
-// Logits and residuals go in chunks of rows, gradients in ranges of features (rows/). How a block is cut depends on its size
+// Logits and residuals go in chunks of rows, gradients with them (parts) or in ranges of features (rows/). How a block is cut depends on its size
 // alone, and sums of chunks are added in their order, so the result has the same bits at any number of threads.
 #pragma once
 
@@ -17,9 +17,9 @@ template <class T>
 class Block {
   public:
     // keep: rows whose residuals must outlive their block (SAGA updates the table when the batch is done).
-    // rows: of a block at most, 0: as many as fit the cache. chunks: that a block is cut into at most.
-    Block(const Problem<T>& p, Index keep, Index rows = 0, Index chunks = kMaxChunks)
-        : p_(p), kp_(p.kp()), max_rows_(rows > 0 ? rows : rows_in_cache(p)), max_chunks_(chunks) {
+    // rows: of a block at most. chunks: that a block is cut into at most.
+    Block(const Problem<T>& p, Index keep, Index rows, Index chunks = kMaxChunks)
+        : p_(p), kp_(p.kp()), max_rows_(rows), max_chunks_(chunks) {
         const auto m = static_cast<std::size_t>(max_rows_);
         const Index kept = std::max(keep, max_rows_);
         reader_ = p.is_sparse() ? sparse_reader(p, max_rows_) : dense_reader(p, max_rows_);
@@ -41,6 +41,12 @@ class Block {
     static Index rows_in_cache(const Problem<T>& p) {
         constexpr Index bytes = 512 * 1024;
         return std::clamp<Index>(bytes / (std::max<Index>(p.row_entries(), 1) * static_cast<Index>(sizeof(T))), 8, kMostRows);
+    }
+
+    // A step's block may be as long as all its parts.
+    static Index rows_in_step(const Problem<T>& p, Index batch) {
+        return std::min(batch,
+                        p.part_rows() > 0 ? kMaxChunks * std::min(2 * p.part_rows(), rows_in_cache(p)) : rows_in_cache(p));
     }
 
     Index max_rows() const { return max_rows_; }
@@ -95,12 +101,20 @@ class Block {
         const std::int64_t* coming;  // rows that the next block will gather, to be asked for ahead of time
         Index n_coming;
         const T* table = nullptr;  // n x k, where the rows of a table are asked for with them
+        T* parts = nullptr;        // where sums of the parts go, see part_count
     };
+
+    // Parts that a step's rows are cut into, each with a sum of its own; 0: the block's gradient is one.
+    Index part_count() const {
+        const Index rows = p_.part_rows();
+        return rows > 0 && count_ >= 2 * rows ? std::min(count_ / rows, max_chunks_) : 0;
+    }
 
     // Logits, residuals, sums and the column sums of q (the intercept's gradient) of the gathered rows at `w`.
     void run(Weights<T>& w, const Sweep& sweep, Sums& sums, double* column_sums) {
         expect(sweep);
-        const Index outputs = sweep.variate.source == AnchorKind::weights ? 2 * p_.k : p_.k, n = chunks();
+        const Index outputs = sweep.variate.source == AnchorKind::weights ? 2 * p_.k : p_.k;
+        const Index n = sweep.parts ? part_count() : chunks();
         kdvr::run(n, useful_threads(reader_->entries() * outputs, p_.threads), [&](Index c) { run_chunk(w, sweep, c, n); });
         for (Index c = 0; c < n; ++c) {
             sums.add(part_[c]);
@@ -124,6 +138,13 @@ class Block {
             if (sweep.table) prefetch_outputs(sweep.table + row * p_.k);
         }
     }
+    // Rows of numbers that the residuals will want after the logits.
+    void expect_outputs(const Sweep& sweep, Index from, Index rows) const {
+        for (Index i = from; i < from + rows; ++i) {
+            if (!p_.y.labels) prefetch_outputs(target_[static_cast<std::size_t>(i)]);
+            if (sweep.variate.source == AnchorKind::table) prefetch_outputs(table_[static_cast<std::size_t>(i)]);
+        }
+    }
     void prefetch_outputs(const T* p) const {
         constexpr Index line = 64 / static_cast<Index>(sizeof(T));
         for (Index j = 0; j < p_.k; j += line) __builtin_prefetch(p + j);
@@ -140,6 +161,7 @@ class Block {
         const RowProducts<T> products = {p_.fit_intercept ? T(1) : T(0), sweep.statistics ? norm_.data() + from : nullptr,
                                          sweep.pairs ? pair_.data() + from : nullptr};
         const bool both = sweep.variate.source == AnchorKind::weights;
+        if (sweep.parts) expect_outputs(sweep, from, rows);
         reader_->multiply({chunk, from, rows, coming, both, z_.data() + from * 2 * kp_, products}, w);
         Sums& sums = part_[chunk] = Sums{};
         sums.rows = static_cast<double>(rows);
@@ -151,6 +173,8 @@ class Block {
         for (Index i = from; i < from + rows; ++i) {
             for (Index o = 0; o < sweep.outputs; ++o) columns[o] += static_cast<double>(q_[i * sweep.ldq + o]);
         }
+        if (!sweep.parts) return;
+        reader_->set_part(from, rows, q_.data() + from * sweep.ldq, sweep.ldq, sweep.parts + chunk * p_.layout().size);
     }
 
     ResidualJob<T> residual_job(Weights<T>& w, const Sweep& sweep, Index from, Index rows, Sums& sums) {

@@ -120,11 +120,16 @@ struct Kernels {
     void (*logits)(const RowBlock<T>&, const Ahead&, const T* w, Index ld, Index k, Index outputs, T* z, Index kp,
                    const T* before, const RowProducts<T>&);
     void (*residuals)(const ResidualJob<T>&);
-    // The three uses of  sum_i q_i (x) a_i  (outputs x d): step the weights at once, add to a T matrix, add to a double matrix.
-    // Only the given columns are touched, so that threads share one sum, each with columns of its own.
+    // The uses of  sum_i q_i (x) a_i  (outputs x d): step the weights at once, be one of the parts of a larger sum (all of
+    // whose columns are written), add to a T matrix, add to a double matrix. Only the given columns are touched, so that
+    // threads share one sum, each with columns of its own.
     void (*gradient_step)(const RowBlock<T>&, const T* q, Index ldq, Columns, const Plane<T>&, const Update<T>&);
+    void (*gradient_part)(const RowBlock<T>&, const T* q, Index ldq, Index outputs, T* part, Index ld);
     void (*gradient_add)(const RowBlock<T>&, const T* q, Index ldq, Columns, Index outputs, T* sum, Index ld);
     void (*gradient_add_double)(const RowBlock<T>&, const T* q, Index ldq, Columns, Index outputs, double* sum, Index ld);
+    // The step, or addition, of a sum that is there in parts, matrices one behind the other.
+    void (*parts_step)(const T* parts, Index count, Columns, const Plane<T>&, const Update<T>&);
+    void (*parts_add_double)(const T* parts, Index count, Columns, Index outputs, double* sum, Index ld);
     // The same step from a finished double sum (batches of many blocks, and the intercept).
     void (*step)(const double* sum, const Plane<T>&, const Update<T>&);
     // x = row number `row` of compact rows as d numbers, in whole vectors.

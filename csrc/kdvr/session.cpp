@@ -23,7 +23,7 @@ class Session<T>::Stepper {
     Stepper(Session& s, const Step& step, const ControlVariate& v, Index steps)
         : variate(v),
           statistics(step.statistics),
-          block(s.p_, v.update_table ? step.batch_size : 0),
+          block(s.p_, v.update_table ? step.batch_size : 0, Block<T>::rows_in_step(s.p_, step.batch_size)),
           s_(s),
           batch_size_(step.batch_size),
           l1_(static_cast<T>(step.l1)) {
@@ -47,6 +47,7 @@ class Session<T>::Stepper {
         update.mean_scale = static_cast<T>(v.lam), update.l2 = static_cast<T>(step.l2);
         update.momentum = static_cast<T>(step.momentum), update.nesterov = step.nesterov;
         sum_b = Buffer<double>(b);
+        if (s.p_.part_rows() > 0) parts = Buffer<T>(std::min(kMaxChunks, block.max_rows() / s.p_.part_rows()) * layout.size);
         descent = block.rows().descend(
             {s.weights_, coef, s.mean_w_.data(), s.averaged_, step, v.lam, v.source == AnchorKind::weights, steps});
     }
@@ -88,6 +89,7 @@ class Session<T>::Stepper {
     Plane<T> intercept{};
     Update<T> update{};
     Buffer<double> sum_b;
+    Buffer<T> parts;
     std::unique_ptr<Descent<T>> descent;
 
   private:
@@ -243,10 +245,16 @@ void Session<T>::take_step(Stepper& stepper, const Batch& batch, Sums& sums) {
     for (Index at = 0; at < batch.count; at += size) {
         block.gather(batch.rows + at, std::min(size, batch.count - at), variate.update_table ? at : 0, table);
         const Index next = at + block.count(), coming = std::min(block.count(), batch.left - next);
+        const Index parts = block.part_count();
+        T* const to = parts > 0 ? stepper.parts.data() : nullptr;
         descent.meet();
-        block.run(weights_, {variate, stepper.statistics, true, false, ldq, p_.k, batch.rows + next, coming, table}, sums,
+        block.run(weights_, {variate, stepper.statistics, true, false, ldq, p_.k, batch.rows + next, coming, table, to}, sums,
                   stepper.sum_b.data());
-        descent.add(block.q(), ldq);
+        if (parts > 0) {
+            descent.add_parts(to, parts);
+        } else {
+            descent.add(block.q(), ldq);
+        }
     }
     descent.end(batch.rows, batch.count);
     stepper.step_intercept();

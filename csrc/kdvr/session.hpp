@@ -46,7 +46,7 @@ template <class T>
 struct Reading {
     Reading(const Problem<T>& p, bool apart, Index size, Index outputs)
         : in_order(p.k == 1 && !p.is_sparse()),
-          block(p, 0, in_order ? std::min(kRowsInOrder, Block<T>::rows_in_cache(p)) : 0, apart ? 1 : kMaxChunks),
+          block(p, 0, std::min(in_order ? kRowsInOrder : kMostRows, Block<T>::rows_in_cache(p)), apart ? 1 : kMaxChunks),
           sum_w(size),
           sum_b(outputs),
           rows(static_cast<std::size_t>(2 * block.max_rows())) {}

@@ -241,6 +241,13 @@ struct StepSink {
 };
 
 template <class T>
+struct SetSink {
+    T* sum;
+    Index ld;
+    KDVR_INLINE void operator()(Index c, Index j, Vec<T> g) const { store<T>(sum + c * ld + j, g); }
+};
+
+template <class T>
 struct AddSink {
     T* sum;
     Index ld;
@@ -327,17 +334,29 @@ KDVR_INLINE void gradient(const RowBlock<T>& block, const T* q, Index ldq, Colum
     if (rest < columns.to) gradient_strip(block, q, ldq, outputs, rest, 0, sink);
 }
 
+// f(sink) with the sink that the update asks for.
+template <class T, class F>
+KDVR_INLINE void with_step(const Plane<T>& plane, const Update<T>& update, const F& f) {
+    switch (extras(plane, update)) {
+        case Extras::none:
+            return f(StepSink<T, Extras::none>{plane, update});
+        case Extras::l2:
+            return f(StepSink<T, Extras::l2>{plane, update});
+        case Extras::all:
+            return f(StepSink<T, Extras::all>{plane, update});
+    }
+}
+
 template <class T>
 void gradient_step(const RowBlock<T>& block, const T* q, Index ldq, Columns columns, const Plane<T>& plane,
                    const Update<T>& update) {
-    switch (extras(plane, update)) {
-        case Extras::none:
-            return gradient(block, q, ldq, columns, plane.rows, StepSink<T, Extras::none>{plane, update});
-        case Extras::l2:
-            return gradient(block, q, ldq, columns, plane.rows, StepSink<T, Extras::l2>{plane, update});
-        case Extras::all:
-            return gradient(block, q, ldq, columns, plane.rows, StepSink<T, Extras::all>{plane, update});
-    }
+    with_step(plane, update,
+              [&](const auto& sink) __attribute__((always_inline)) { gradient(block, q, ldq, columns, plane.rows, sink); });
+}
+
+template <class T>
+void gradient_part(const RowBlock<T>& block, const T* q, Index ldq, Index outputs, T* part, Index ld) {
+    gradient(block, q, ldq, {0, block.d}, outputs, SetSink<T>{part, ld});
 }
 
 template <class T>
@@ -349,6 +368,31 @@ template <class T>
 void gradient_add_double(const RowBlock<T>& block, const T* q, Index ldq, Columns columns, Index outputs, double* total,
                          Index ld) {
     gradient(block, q, ldq, columns, outputs, AddDoubleSink<T>{total, ld});
+}
+
+// sink(sum of the parts), vector by vector.
+template <class T, class Sink>
+KDVR_INLINE void sum_parts(const T* parts, Index count, Columns columns, Index outputs, Index ld, const Sink& sink) {
+    for (Index c = 0; c < outputs; ++c) {
+        for (Index j = columns.from; j < columns.to; j += kLanes<T>) {
+            const T* const p = parts + c * ld + j;
+            Vec<T> total = load(p);
+            for (Index i = 1; i < count; ++i) total += load(p + i * outputs * ld);
+            sink(c, j, total);
+        }
+    }
+}
+
+template <class T>
+void parts_step(const T* parts, Index count, Columns columns, const Plane<T>& plane, const Update<T>& update) {
+    with_step(plane, update, [&](const auto& sink) __attribute__((always_inline)) {
+        sum_parts(parts, count, columns, plane.rows, plane.ld, sink);
+    });
+}
+
+template <class T>
+void parts_add_double(const T* parts, Index count, Columns columns, Index outputs, double* total, Index ld) {
+    sum_parts(parts, count, columns, outputs, ld, AddDoubleSink<T>{total, ld});
 }
 
 template <class T>

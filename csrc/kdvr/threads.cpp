@@ -31,19 +31,22 @@ void pause() {
 }
 
 // The state of a job in one word, so that taking a task is one compare-and-swap and can never mix two jobs up:
-// number of the job (32 bits), helpers that may take part (8), tasks (12), next task to take (12).
+// number of the job (26 bits), helpers that may take part (8), tasks (10), taken from the front (10) and from the back (10).
 struct Ticket {
     std::uint64_t word;
 
+    static constexpr std::uint64_t from_front = std::uint64_t{1} << 10, from_back = 1;
     static Ticket make(std::uint64_t job, Index helpers, Index tasks) {
-        return {job << 32 | static_cast<std::uint64_t>(helpers) << 24 | static_cast<std::uint64_t>(tasks) << 12};
+        return {job << 38 | static_cast<std::uint64_t>(helpers) << 30 | static_cast<std::uint64_t>(tasks) << 20};
     }
-    std::uint64_t job() const { return word >> 32; }
-    int helpers() const { return static_cast<int>(word >> 24 & 0xff); }
-    Index tasks() const { return static_cast<Index>(word >> 12 & 0xfff); }
-    Index next() const { return static_cast<Index>(word & 0xfff); }
+    std::uint64_t job() const { return word >> 38; }
+    int helpers() const { return static_cast<int>(word >> 30 & 0xff); }
+    Index tasks() const { return static_cast<Index>(word >> 20 & 0x3ff); }
+    Index front() const { return static_cast<Index>(word >> 10 & 0x3ff); }
+    Index back() const { return static_cast<Index>(word & 0x3ff); }
+    bool left() const { return front() + back() < tasks(); }
 };
-static_assert(kMaxThreads <= 256 && kMaxTasks < 4096);
+static_assert(kMaxThreads <= 256 && kMaxTasks < 1024);
 
 class Pool {
   public:
@@ -61,7 +64,7 @@ class Pool {
             }
             wake_.notify_all();
         }
-        while (take_one()) {
+        while (take_one(true)) {
         }
         // Waits only for tasks that a helper has begun: one that was slow to come costs nothing. If a helper lost its processor
         // in the middle of a task, yielding gives it one.
@@ -85,19 +88,21 @@ class Pool {
     }
 
     // Takes and does one task; false when none is left. The job cannot end, nor call_ and context_ change, before it is done.
-    bool take_one() {
+    // Half the threads begin at the front and half at the back: so of jobs that resemble each other, a thread mostly takes the
+    // same tasks, and its cache holds what it asked for on the last one's behalf.
+    bool take_one(bool front) {
         Ticket t{ticket_.load()};
         do {
-            if (t.next() >= t.tasks()) return false;
-        } while (!ticket_.compare_exchange_weak(t.word, t.word + 1));
-        call_(context_, t.next());
+            if (!t.left()) return false;
+        } while (!ticket_.compare_exchange_weak(t.word, t.word + (front ? Ticket::from_front : Ticket::from_back)));
+        call_(context_, front ? t.front() : t.tasks() - 1 - t.back());
         done_.fetch_add(1, std::memory_order_release);
         return true;
     }
 
     bool wanted(int index) const {
         const Ticket t{ticket_.load()};
-        return index < t.helpers() && t.next() < t.tasks();
+        return index < t.helpers() && t.left();
     }
 
     void serve(int index) {
@@ -105,7 +110,7 @@ class Pool {
             int spin = 0;
             while (!wanted(index) && ++spin < kSpins) pause();
             if (spin < kSpins) {
-                take_one();
+                take_one(index % 2 == 1);
                 continue;
             }
             std::unique_lock<std::mutex> lock(sleep_);

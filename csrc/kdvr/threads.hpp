@@ -13,7 +13,7 @@ namespace kdvr {
 
 // Most threads that a job uses, the caller included, and most tasks that it shares out (more are done by the caller alone).
 constexpr int kMaxThreads = 256;
-constexpr Index kMaxTasks = 4095;
+constexpr Index kMaxTasks = 1023;
 
 namespace detail {
 void run_tasks(Index tasks, int threads, void (*call)(void*, Index), void* context);

@@ -39,6 +39,9 @@ class DenseReader : public Reader<T> {
         for_columns(outputs,
                     [&](Columns columns) { kernels<T>().gradient_add_double(rows(), q, ldq, columns, outputs, sum, ld_); });
     }
+    void set_part(Index from, Index count, const T* q, Index ldq, T* sum) const override {
+        kernels<T>().gradient_part(block(from, count), q, ldq, p_.k, sum, ld_);
+    }
     std::unique_ptr<Descent<T>> descend(const Course<T>& course) override;
 
     RowBlock<T> rows() const { return block(0, count_); }
@@ -116,6 +119,16 @@ class DenseDescent final : public Descent<T> {
         if (!whole_) return reader_.add_double(q, ldq, false, {}, sum_.data());
         reader_.for_columns(course_.coef.rows, [&](Columns columns) {
             kernels<T>().gradient_step(reader_.rows(), q, ldq, columns, course_.coef, update_);
+        });
+    }
+    void add_parts(const T* parts, Index count) override {
+        const Plane<T>& plane = course_.coef;
+        reader_.for_columns(plane.rows, [&](Columns columns) {
+            if (whole_) {
+                kernels<T>().parts_step(parts, count, columns, plane, update_);
+            } else {
+                kernels<T>().parts_add_double(parts, count, columns, plane.rows, sum_.data(), plane.ld);
+            }
         });
     }
     void end(const std::int64_t*, Index) override {

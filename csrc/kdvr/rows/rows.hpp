@@ -79,6 +79,14 @@ struct Problem {
     Layout layout() const { return layout_of(kp()); }
     // Of sums in double: rows of k doubles need less padding than rows of k floats.
     Layout sums() const { return layout_of(k == 1 ? 1 : padded<double>(k)); }
+    // Rows from which on a part of a step is worth a sum of its own, so that one thread takes them from logits to gradient
+    // while its second-level cache holds them; 0: none is.
+    Index part_rows() const {
+        constexpr Index rows = 32, most_rows = 512 * 1024, most_sum = 128 * 1024;  // bytes
+        constexpr auto item = static_cast<Index>(sizeof(T));
+        const bool fits = rows * X.d * item <= most_rows && layout().size * item <= most_sum;
+        return fits && !is_sparse() ? rows : 0;
+    }
     // Numbers that a row holds, on average.
     Index row_entries() const { return is_sparse() ? static_cast<Index>(sparse.start(X.n) - sparse.start(0)) / X.n : X.d; }
 
@@ -152,6 +160,8 @@ class Descent {
     virtual void meet() = 0;
     // sum_i q_i (x) a_i over the reader's rows joins the step.
     virtual void add(const T* q, Index ldq) = 0;
+    // The same, there in parts; see Reader::set_part.
+    virtual void add_parts(const T*, Index) {}
     // The batch is complete: these are its rows.
     virtual void end(const std::int64_t* rows, Index count) = 0;
     // m += sum_i q_i (x) a_i over the reader's rows, for the steps to come.
@@ -181,6 +191,9 @@ class Reader {
     // sum += sum_i q_i (x) a_i; both: rows of q hold k + k numbers, the second k for a second matrix behind the first. The
     // layout of a matrix is that of the weights or that of sums.
     virtual void add_double(const T* q, Index ldq, bool both, const Layout& layout, double* sum) const = 0;
+    // sum = sum_i q_i (x) a_i over the rows from .. from + count - 1; q begins with the first of them. Where there are parts,
+    // see Problem::part_rows.
+    virtual void set_part(Index, Index, const T*, Index, T*) const {}
     virtual std::unique_ptr<Descent<T>> descend(const Course<T>& course) = 0;
 };
 
