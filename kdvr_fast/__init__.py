@@ -3,8 +3,8 @@
 `solve` is the one verb. Source of the idea: arXiv:2305.17581.
 """
 
+from ._job import Progress
 from ._rows import Compact
-from ._training import Progress
 from ._version import __version__
 from .backends import backend_status, get_backend
 from .history import History

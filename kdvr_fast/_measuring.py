@@ -14,6 +14,7 @@ from .losses import LOSSES
 from .result import predictions
 
 _BLOCK_NUMBERS = 1 << 20  # of logits held at once
+_LEAST_PROBABILITY = 1e-12
 
 Weights = tuple[FloatArray, FloatArray]
 
@@ -36,6 +37,24 @@ def null_loss(p: Problem) -> float:
     if p.loss != "squared":  # -y z vanishes, and targets with it; weights have mean one
         return float(value(p.y[:1], np.zeros((1, p.n_outputs)))[0])
     return sum(_weight_of(p, rows, value(p.y[rows], np.zeros((len(p.y[rows]), p.n_outputs)))) for rows in _blocks(p)) / p.n
+
+
+def table_loss(p: Problem, table: FloatArray) -> float:
+    """Mean of s_i loss_i of a teacher whose residuals link(z_i) - y_i are stored, (n, k)."""
+    total = 0.0
+    for rows in _blocks(p):
+        y, P = p.y[rows], table[rows].astype(np.float64)
+        if y.ndim == 1:
+            P[np.arange(len(P)), y] += 1
+        else:
+            P = P + y.astype(np.float64)
+        if p.loss == "squared":
+            Z = P
+        else:  # a clipped probability is as good as 0 or 1
+            Z = np.log(np.maximum(P, _LEAST_PROBABILITY))
+            Z = Z - np.log(np.maximum(1 - P, _LEAST_PROBABILITY)) if p.loss == "logistic" else Z
+        total += _weight_of(p, rows, LOSSES[p.loss].value(y, Z))
+    return total / p.n
 
 
 def accuracy(p: Problem, weights: Weights) -> float:

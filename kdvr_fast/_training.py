@@ -7,87 +7,34 @@ weights and rows of the finished epochs, nothing of the one that was cut.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from time import perf_counter
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ._measuring import Weights, accuracy, compare, null_loss, objective
+from ._job import Finished, Job, Progress
+from ._measuring import Weights, accuracy, compare, null_loss, objective, table_loss
 from ._order import shuffled_rows
 from ._stopping import Criterion, residual_norm
-from .backends.base import LARGEST, Backend, ControlVariate, FloatArray, Pass, Problem, Session, Step, Walk
+from ._weight import Anchor, Conditions, Weight
+from .backends.base import LARGEST, Backend, ControlVariate, FloatArray, Pass, Session, Sums
 from .history import History, batch_moments, make_row
-from .methods import Method, Plan
 from .result import ConvergenceWarning, DivergenceError, Result, Status
-from .schedules import Geometric, LearningRate
+from .schedules import LearningRate
 from .statistics import GradientStats, batch_factor, stats_from_pass
 
 _EXPLODED = 1e6  # times the loss of the null model or of the first epoch
 _HEAD_ROWS = 1024  # rows that tell the size of the loss at given initial weights
 
 
-@dataclass(frozen=True)
-class Progress:
-    """What a callback gets after each epoch (from 1) of `epochs`: the history's row, and copies of the weights so far."""
+class _Part(NamedTuple):
+    """Some batches of an epoch that had one weight."""
 
-    epoch: int
-    epochs: int
-    row: dict[str, float]
-    coef: FloatArray
-    intercept: FloatArray
-
-
-Callback = Callable[[Progress], object]
-
-
-@dataclass(frozen=True)
-class Job:
-    """A validated call of `solve`.
-
-    order: (epochs, m) row numbers, or None to draw them as `sampling` says. cached: store the residuals of anchors that have
-    weights. teacher_weights or teacher_table: the teacher, in the one form it has. average_after: epochs before averaging
-    starts, None for no averaging. seed: what replays `rng`. tol: of the gradient's norm, None for no such end.
-    """
-
-    problem: Problem
-    method: Method
-    plan: Plan
-    step: Step
-    epochs: int
-    learning_rate: LearningRate
-    initial: Weights
-    rng: np.random.Generator
-    sampling: str
-    order: NDArray[np.int64] | None = None
-    cached: bool = True
-    teacher_weights: Weights | None = None
-    teacher_table: FloatArray | None = None
-    average_after: int | None = None
-    track: frozenset[str] = frozenset()
-    callbacks: Sequence[Callback] = ()
-    seed: int | None = None
-    tol: float | None = None
-
-    @property
-    def n(self) -> int:
-        """Rows of the data."""
-        return self.problem.n
-
-
-@dataclass(frozen=True)
-class _Finished:
-    """State at the end of an epoch, replaced as a whole so that an interrupt never finds half of it.
-
-    The lists are shared by all epochs; an interrupted epoch may leave more in them than the first `epochs` entries.
-    """
-
-    weights: Weights
-    epochs: int = 0
-    rows: list[dict[str, float]] = field(default_factory=list)
-    stats: list[GradientStats] = field(default_factory=list)
+    sums: Sums
+    lam: float
 
 
 def train(run: Run) -> Result:
@@ -116,13 +63,15 @@ class Run:
     def __init__(self, job: Job, backend: Backend, n_threads: int | None) -> None:
         self.job, self.plan = job, job.plan
         self.backend, self.n_threads = backend, n_threads
-        self.finished = _Finished(job.initial)
+        self.finished = Finished(job.initial)
         self.source = "none"  # of c_i, as in ControlVariate
         self.anchor: Weights | None = None  # the anchor's weights where they are known
         self.grad_evals = self.seconds = 0.0
         self.limit = LARGEST
         self.rate = 0.0  # of the last step, or of the first to come
         self.criterion = None if job.tol is None else Criterion(job.tol)
+        foreign = abs(job.step.l2 - job.plan.teacher_alpha) / job.step.l2 if job.step.l2 > 0 else 0.0
+        self.weight = Weight(job.plan, job.step.momentum, job.problem.loss == "squared", foreign, job.epochs)
         # a snapshot of the weights returned brings their gradient with it
         self.checks_snapshots = job.plan.refresh == "epochs" and job.plan.centered and job.average_after is None
 
@@ -200,15 +149,23 @@ class Run:
                 theta, b = weights
                 self.session.set_mean((-plan.teacher_alpha * theta).astype(theta.dtype), np.zeros_like(b))
         elif table is not None:
-            self._count(self.session.anchor_table(table, mean=plan.centered))
+            made = self.session.anchor_table(table, mean=plan.centered or self.weight.auto)
+            self._count(made)
             self.source = "table"
+            if self.weight.auto and made is not None:
+                self.weight.anchored(
+                    Anchor(_square(made.anchor_grad, made.anchor_grad_intercept), table_loss(self.job.problem, table))
+                )
 
     def _anchor_at_weights(self, weights: Weights) -> Pass | None:
         cached = self.job.cached
-        made = self.session.anchor_at(*weights, cached=cached, mean=self.plan.centered)
+        made = self.session.anchor_at(*weights, cached=cached, mean=self.plan.centered or self.weight.auto)
         self._count(made)
         self.source = "table" if cached else "weights"
         self.anchor = None if self.plan.update_table else weights
+        if self.weight.auto and made is not None:
+            loss, penalty = made.sums.loss / made.sums.rows, self.job.step.l2 / 2 * _square(weights[0])
+            self.weight.anchored(Anchor(_square(made.grad, made.grad_intercept), loss, penalty))
         return made
 
     def _count(self, made: Pass | None) -> None:
@@ -237,6 +194,7 @@ class Run:
         late = np.flatnonzero(coins)
         if len(late):
             self.anchor = None  # it will be where the walk happens to be
+            self.weight.anchored(Anchor())
         return late
 
     # -- one epoch -----------------------------------------------------------------------------------------------------
@@ -249,20 +207,38 @@ class Run:
         n_steps = self._n_steps()
         rates = _rates(job.learning_rate, epoch, n_steps, job.epochs)
         refresh_at = self._renew_at(epoch, n_steps)
-        variate = self._variate(epoch)
         averaging = job.average_after is not None and epoch >= job.average_after
         step = replace(job.step, average=averaging)
-        walk = self.session.epoch(order, rates, step, variate, refresh_at=refresh_at.tolist(), loss_limit=self.limit)
+        self.rate = float(rates[-1])
+        total, parts, first = Sums(), [], 0
+        for last in self.weight.looks(n_steps):
+            variate = self._variate(epoch)
+            walk = self.session.epoch(
+                order[first * step.batch_size : last * step.batch_size],
+                rates if len(rates) == 1 else rates[first:last],
+                step,
+                variate,
+                refresh_at=(refresh_at[(first <= refresh_at) & (refresh_at < last)] - first).tolist(),
+                loss_limit=self.limit,
+            )
+            self.grad_evals += len(walk.passes)
+            total.add(walk.sums)
+            if walk.exploded:
+                break
+            parts.append(_Part(walk.sums, variate.lam))
+            if self.weight.auto:
+                penalty = step.l2 / 2 * _square(self.session.weights()[0])
+                self.weight.observe(walk.sums, variate.lam, Conditions(job.n, self._factor(), self.rate, penalty))
+            first = last
         weights = self.session.average() if averaging else self.session.weights()
         self.seconds += perf_counter() - start
-        self.grad_evals += len(walk.passes) + len(order) / job.n * (2 if variate.source == "weights" else 1)
-        loss = walk.sums.loss / max(walk.sums.rows, 1.0)
+        self.grad_evals += len(order) / job.n * (2 if variate.source == "weights" else 1)
+        loss = total.loss / max(total.rows, 1.0)
         if walk.exploded or not np.isfinite(loss) or not all(np.isfinite(w).all() for w in weights):
-            raise DivergenceError(epoch + 1, loss, float(rates[-1]))
+            raise DivergenceError(epoch + 1, loss, self.rate)
         if epoch == 0 and self.limit < LARGEST:
             self.limit = max(self.limit, _EXPLODED * loss)
-        self.rate = float(rates[-1])
-        self._finish(epoch, walk, weights, variate)
+        self._finish(epoch, parts, loss, weights, variate)
 
     def _n_steps(self) -> int:
         rows = self.job.n if self.job.order is None else self.job.order.shape[1]
@@ -281,20 +257,36 @@ class Run:
         if self.source == "none":
             return ControlVariate()
         return ControlVariate(
-            lam=plan.lam.value(epoch) if isinstance(plan.lam, Geometric) else float(plan.lam),
+            lam=self.weight.value(epoch),
             source=self.source,
             use_mean=plan.centered or plan.teacher_alpha > 0,
             update_table=plan.update_table,
             temperature=None if plan.temperature == 1.0 else plan.temperature,
         )
 
-    def _finish(self, epoch: int, walk: Walk, weights: Weights, variate: ControlVariate) -> None:
+    @property
+    def _sampling(self) -> str:
+        return self.job.sampling if self.job.order is None else "replacement"
+
+    def _factor(self) -> float:
+        """Variance of a batch's mean over that of a row as the running sums show it."""
+        n = self.job.n
+        factor = batch_factor(n, self.job.step.batch_size, self._sampling)
+        if (
+            self._sampling == "shuffle"
+        ):  # neighbours of a permutation differ: their products average to |mean|^2 - variance / (n - 1)
+            factor *= 1 - 1 / n
+        return factor
+
+    def _finish(self, epoch: int, parts: list[_Part], loss: float, weights: Weights, variate: ControlVariate) -> None:
         job, done = self.job, self.finished
-        sampling = job.sampling if job.order is None else "replacement"
-        factor = batch_factor(job.n, job.step.batch_size, sampling)
-        if sampling == "shuffle":  # neighbours of a permutation differ: their products average to |mean|^2 - variance / (n - 1)
-            factor *= 1 - 1 / job.n
-        values = batch_moments(walk.sums, variate.lam, factor, variate.source != "none") if job.step.statistics else {}
+        rows = sum(part.sums.rows for part in parts)
+        values = {"lam": sum(part.lam * part.sums.rows for part in parts) / rows}
+        if job.step.statistics:
+            for part in parts:
+                moments = batch_moments(part.sums, part.lam, self._factor(), variate.source != "none")
+                for name, value in moments.items():
+                    values[name] = values.get(name, 0.0) + value * part.sums.rows / rows
         if self.anchor is not None:
             values |= compare(weights, self.anchor)
         if "accuracy" in job.track:
@@ -313,13 +305,12 @@ class Run:
             if "objective" in job.track:
                 values |= objective(read, weights[0], job.step)
             if exact:
-                done.stats.append(self._statistics(read, weights[0], sampling))
+                done.stats.append(self._statistics(read, weights[0], self._sampling))
         row = make_row(
             epoch=epoch + 1,
-            loss=walk.sums.loss / walk.sums.rows,
+            loss=loss,
             grad_evals=self.grad_evals,
             seconds=self.seconds,
-            lam=variate.lam,
             learning_rate=self.rate,
             **values,
         )
@@ -379,6 +370,10 @@ class Run:
             stats=stats[-1] if stats else None,
             random_state=job.seed,
         )
+
+
+def _square(*parts: Any) -> float:
+    return sum(float(np.vdot(a, a)) for a in (np.asarray(part, np.float64) for part in parts))
 
 
 def _rates(schedule: LearningRate, epoch: int, n_steps: int, epochs: int) -> NDArray[np.float64]:

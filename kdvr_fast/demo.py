@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ._training import Progress
+from ._job import Progress
 from .backends import get_backend
 from .data import Split
 from .methods import KD, SGD, SVRG, Method, UnbiasedKD

@@ -45,7 +45,7 @@ class FullBatch:
 class Plan:
     """A method as the solver sees it.
 
-    anchor: where c_i comes from. lam: a number in [0, 1] or a `Geometric` schedule. centered: add lam m.
+    anchor: where c_i comes from. lam: a number in [0, 1], a `Geometric` schedule or "auto" (`_weight.py`). centered: add lam m.
     teacher: whether the method takes one. refresh: when a snapshot is taken anew, see `refresh_epochs` (epochs between two)
     and `refresh_probability` (of each step; None: batch_size / n). start: epochs before the first snapshot.
     update_table: row i's entry follows its visits (SAGA). temperature: T of the distillation loss.
@@ -75,8 +75,9 @@ class Method(Protocol):
 
 
 def _check_lam(lam: object, owner: object) -> None:
-    if not isinstance(lam, Geometric):
-        check.number(lam, f"lam of {type(owner).__name__}", low=0.0, high=1.0, also=" or a kdvr_fast.Geometric schedule")
+    if not isinstance(lam, Geometric) and not (isinstance(lam, str) and lam == "auto"):
+        also = ", a kdvr_fast.Geometric schedule, or 'auto'"
+        check.number(lam, f"lam of {type(owner).__name__}", low=0.0, high=1.0, also=also)
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,8 @@ class KD:
     It is the gradient of (1 - lam) loss(y, z) + lam loss(t, z), t the teacher's output; at a temperature T the second term is
     lam T^2 KL(t^T || link(z/T)) and the residual r_i - lam (r_i - T (link(z_i/T) - t_i^T)).
 
-    lam: distillation weight in [0, 1], or a `Geometric` schedule. temperature: T > 0, not for the squared loss.
+    lam: distillation weight in [0, 1], a `Geometric` schedule, or "auto": estimated from the batches walked so far, anew after
+    each epoch (T = 1 only; `kdvr_fast._weight` has the formulas). temperature: T > 0, not for the squared loss.
     form: "standard" (the gradient of that loss) or "shift" (the difference of two gradients, T = 1 only); for linear models at
     T = 1 they are the same numbers. teacher_alpha: weight of the L2 term in the teacher's own objective, not negative; adds
     -lam teacher_alpha theta, for a linear teacher only. Raises ValueError for a value outside its range.
@@ -125,6 +127,11 @@ class KD:
                 f"form='shift' subtracts two gradients of the plain loss and has no temperature, got {self.temperature}; "
                 "use form='standard' or temperature=1"
             )
+        if self.lam == "auto" and self.temperature != 1.0:
+            raise ValueError(
+                f"lam='auto' weighs a difference of two gradients, which distillation is at temperature=1 only, got "
+                f"{self.temperature}; pass a number for lam"
+            )
 
     def plan(self) -> Plan:
         """The method as data."""
@@ -136,7 +143,7 @@ class RepeatedKD:
     """Self-distillation from a snapshot: KD with c_i = r_i(snapshot), the snapshot renewed every `refresh` epochs, m = 0.
 
     The first snapshot is taken after `refresh` epochs; until then the given teacher is used, or plain SGD if there is none.
-    lam: in [0, 1], or a `Geometric` schedule. refresh: epochs, at least 1.
+    lam: in [0, 1], a `Geometric` schedule, or "auto" as for `KD`. refresh: epochs, at least 1.
 
     Source: arXiv:2305.17581, repeated self-distillation.
     """
@@ -157,7 +164,8 @@ class RepeatedKD:
 class UnbiasedKD:
     """Distillation without its bias: g_i = (r_i(W) - lam r_i(teacher)) (x) a_i + lam grad f(teacher).
 
-    The expected step is SGD's, so the optimum stays where it was. lam: in [0, 1], or a `Geometric` schedule.
+    The expected step is SGD's, so the optimum stays where it was. lam: in [0, 1], a `Geometric` schedule, or "auto"
+    as for `KD`, here the regression coefficient Cov/Var.
 
     Source: arXiv:2305.17581, the unbiased estimator; the classical control variate.
     """
@@ -176,8 +184,8 @@ class UnbiasedKD:
 class SVRG:
     """Stochastic variance-reduced gradient: g_i = (r_i(W) - lam r_i(snapshot)) (x) a_i + lam grad f(snapshot).
 
-    lam: the coefficient in [0, 1] (1: SVRG itself), or a `Geometric` schedule. refresh: epochs between two snapshots, each a
-    full pass. start: epochs of plain SGD before the first snapshot.
+    lam: the coefficient in [0, 1] (1: SVRG itself), a `Geometric` schedule, or "auto" as for `UnbiasedKD`. refresh: epochs
+    between two snapshots, each a full pass. start: epochs of plain SGD before the first snapshot.
 
     To high accuracy with L2: ``solve(..., method=SVRG(), learning_rate="auto", tol=...)``. At the rate gamma an accuracy eps
     takes about ``b / (n gamma alpha) log(1/eps)`` epochs at worst; b = 1 .. 10 is best, and the few largest curvatures of the
@@ -205,8 +213,8 @@ class SVRG:
 class LSVRG:
     """Loopless SVRG: SVRG whose snapshot is renewed before each step with a probability.
 
-    probability: in (0, 1], of each step; None: batch_size / n, once an epoch on average. lam: the coefficient in [0, 1], or a
-    `Geometric` schedule.
+    probability: in (0, 1], of each step; None: batch_size / n, once an epoch on average. lam: the coefficient in [0, 1], a
+    `Geometric` schedule, or "auto" as for `UnbiasedKD`.
 
     Source: Kovalev, Horvath and Richtarik, "Don't Jump Through Hoops and Remove Those Loops", arXiv:1901.08689.
     """

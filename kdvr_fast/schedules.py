@@ -2,13 +2,13 @@
 
 Learning rate: `values(epoch, n_steps, epochs)` gives float64 rates for one epoch (0-based) of `n_steps` steps, one for each
 step or a single one for all. Time t is counted in epochs: step j of epoch e is at t = e + j / n_steps.
-Distillation weight: `Geometric.value(epoch)`; a plain number means the same weight throughout.
+Distillation weight: `Geometric.value(epoch)`; a plain number means the same weight throughout, "auto" one that is estimated.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -151,4 +151,4 @@ class Geometric:
         return self.cap if log >= np.log(self.cap) else float(self.initial * self.factor**epoch)
 
 
-Lam = float | Geometric
+Lam = float | Geometric | Literal["auto"]

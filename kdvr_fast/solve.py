@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import _validation as check
+from ._job import Callback, Job
 from ._measuring import Weights
 from ._problem import make_problem
-from ._training import Callback, Job, Run, train
+from ._training import Run, train
 from .backends import get_backend
 from .backends.base import FloatArray, Problem, Step
 from .lbfgs import Descent
@@ -97,7 +98,7 @@ def solve(
         coef_init (k, d), intercept_init (k,): initial weights, zero if None.
         track: what is measured exactly after each epoch, at up to one read of X each: "objective" (with the gradient's norm),
             "statistics" (a GradientStats in history.stats and result.stats), "accuracy".
-        statistics: accumulate the free second-moment columns of the history; False leaves them NaN.
+        statistics: accumulate the free second-moment columns of the history; False leaves them NaN. lam="auto" needs them.
         callbacks: called with a `Progress` after each epoch; a true answer stops the run.
         cache_anchor: store the (n, k) residuals of an anchor that has weights, or compute them on the fly. None stores them if
             a pass is made anyway or the anchor lasts more than 2 epochs.
@@ -166,6 +167,8 @@ def solve(
     )
     if not fit_intercept and initial[1].any():
         raise ValueError("intercept_init is given but fit_intercept=False; leave one of them out")
+    if plan.lam == "auto" and not step.statistics:
+        raise ValueError("lam='auto' is estimated from the statistics of the batches: leave statistics=True")
     cached = _cached(cache_anchor, plan, teacher, epochs)
     weights, table = _teacher(teacher, plan, problem, scan)
     rng, seed = _generator(random_state)
@@ -224,7 +227,7 @@ def _cached(asked: bool | None, plan: Plan, teacher: Teacher | None, epochs: int
         return False
     if asked is None:
         lasts = epochs if plan.refresh == "never" else min(epochs, plan.refresh_epochs)
-        return not tempered and (plan.centered or lasts > _CACHE_EPOCHS)
+        return not tempered and (plan.centered or plan.lam == "auto" or lasts > _CACHE_EPOCHS)
     if check.flag(asked, "cache_anchor"):
         if tempered and teacher is not None and teacher.linear:
             raise ValueError("cache_anchor=True: a tempered linear teacher is computed on the fly; leave cache_anchor out")

@@ -1,7 +1,8 @@
 // Purpose: rows gathered for one sweep, with the scratch that their logits and residuals live in, shared out among threads.
 // A block is at most max_rows() rows, few enough that a second sweep (the gradient) finds them in the second-level cache.
-// Logits and residuals go in chunks of rows, gradients with them (parts) or in ranges of features (rows/). How a block is cut depends on its size
-// alone, and sums of chunks are added in their order, so the result has the same bits at any number of threads.
+// Logits and residuals go in chunks of rows, gradients with them (parts) or in ranges of features (rows/). How a block is cut
+// depends on its size alone, and sums of chunks are added in their order, so the result has the same bits at any number of
+// threads.
 #pragma once
 
 #include <algorithm>  // clamp, copy_n, fill_n, max

@@ -1,0 +1,76 @@
+"""What a run is given, what it has finished, and what a callback is told: data without behaviour."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._measuring import Weights
+from .backends.base import FloatArray, Problem, Step
+from .methods import Method, Plan
+from .schedules import LearningRate
+from .statistics import GradientStats
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a callback gets after each epoch (from 1) of `epochs`: the history's row, and copies of the weights so far."""
+
+    epoch: int
+    epochs: int
+    row: dict[str, float]
+    coef: FloatArray
+    intercept: FloatArray
+
+
+Callback = Callable[[Progress], object]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A validated call of `solve`.
+
+    order: (epochs, m) row numbers, or None to draw them as `sampling` says. cached: store the residuals of anchors that have
+    weights. teacher_weights or teacher_table: the teacher, in the one form it has. average_after: epochs before averaging
+    starts, None for no averaging. seed: what replays `rng`. tol: of the gradient's norm, None for no such end.
+    """
+
+    problem: Problem
+    method: Method
+    plan: Plan
+    step: Step
+    epochs: int
+    learning_rate: LearningRate
+    initial: Weights
+    rng: np.random.Generator
+    sampling: str
+    order: NDArray[np.int64] | None = None
+    cached: bool = True
+    teacher_weights: Weights | None = None
+    teacher_table: FloatArray | None = None
+    average_after: int | None = None
+    track: frozenset[str] = frozenset()
+    callbacks: Sequence[Callback] = ()
+    seed: int | None = None
+    tol: float | None = None
+
+    @property
+    def n(self) -> int:
+        """Rows of the data."""
+        return self.problem.n
+
+
+@dataclass(frozen=True)
+class Finished:
+    """State at the end of an epoch, replaced as a whole so that an interrupt never finds half of it.
+
+    The lists are shared by all epochs; an interrupted epoch may leave more in them than the first `epochs` entries.
+    """
+
+    weights: Weights
+    epochs: int = 0
+    rows: list[dict[str, float]] = field(default_factory=list)
+    stats: list[GradientStats] = field(default_factory=list)
