@@ -24,7 +24,7 @@ if backend_status()["native"] is not None:
 from kdvr_fast import _core
 from kdvr_fast.backends.native import NativeSession
 
-ISAS = ("baseline", "avx2", "avx512")
+ISAS = ("baseline", "avx2", "avx512", "neon")
 
 
 def run_python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -49,7 +49,7 @@ def test_every_instruction_set_agrees_with_the_reference(isa):
 def test_an_unknown_instruction_set_is_refused():
     done = run_python("-c", "import kdvr_fast._core as c; c.isa()", KDVR_ISA="mmx")
     assert done.returncode != 0
-    assert "KDVR_ISA=mmx is not available on this processor: use one of baseline" in done.stderr
+    assert "KDVR_ISA=mmx is not available on this processor: use one of " + ", ".join(_core.isa_available()) in done.stderr
 
 
 def units_in_last_place(got: np.ndarray, exact: np.ndarray, dtype: type) -> float:

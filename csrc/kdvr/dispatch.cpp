@@ -11,7 +11,11 @@ namespace kdvr {
     extern const Kernels<float> kernels_float;   \
     extern const Kernels<double> kernels_double; \
     }
+#if defined(KDVR_NEON)
+KDVR_DECLARE(neon)
+#else
 KDVR_DECLARE(baseline)
+#endif
 #if defined(KDVR_X86)
 KDVR_DECLARE(avx2)
 KDVR_DECLARE(avx512)
@@ -28,7 +32,11 @@ struct Entry {
 
 // Slowest first; to add an instruction set, add its line here, its file in isa/ and its flags in CMakeLists.txt.
 std::vector<Entry> entries() {
+#if defined(KDVR_NEON)
+    std::vector<Entry> all = {{"neon", true, &neon::kernels_float, &neon::kernels_double}};
+#else
     std::vector<Entry> all = {{"baseline", true, &baseline::kernels_float, &baseline::kernels_double}};
+#endif
 #if defined(KDVR_X86)
     const bool avx2_here = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     const bool avx512_here = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
