@@ -7,7 +7,7 @@ and the cross terms. It cannot be faster than its floor
 
 both measured by `kdvr_fast._core` in the same round as the pass, with as many threads: the fraction of the floor is the median
 over the rounds of the two times' ratio. An epoch is timed through `solve`, checks and set-up included, over 5 epochs.
-Shapes: X (n, d) float32, W (k, d); rows of d numbers.
+Shapes: X (n, d) float32, or uint8 where it says so, W (k, d) float32; rows of d numbers.
 """
 
 from __future__ import annotations
@@ -21,14 +21,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._rows import Compact
 from .backends import get_backend
 from .backends.base import ControlVariate, Problem, Session
 from .methods import KD, LSVRG, SAGA, SGD, SVRG, Method, RepeatedKD, UnbiasedKD
 from .solve import solve
 from .teachers import Teacher
 
-# n, d, k: logistic, MNIST, 150 classes of sentence embeddings. The first two are far larger than a cache.
-PASSES = ((200_000, 256, 1), (60_000, 784, 10), (15_000, 384, 150))
+# n, d, k, type of the rows: logistic, the same stored in bytes, MNIST, 150 classes of sentence embeddings. All but the last are
+# far larger than a cache, and there arithmetic binds.
+PASSES = (
+    (60_000, 784, 1, "float32"),
+    (240_000, 784, 1, "uint8"),
+    (60_000, 784, 10, "float32"),
+    (15_000, 384, 150, "float32"),
+)
 EPOCH = (20_000, 784, 10)
 EPOCHS = 5
 SOLVES: dict[str, tuple[Method, dict[str, Any]]] = {
@@ -62,6 +69,7 @@ class PassSpeed:
     n: int
     d: int
     k: int
+    dtype: str
     teacher: bool
     rows_per_second: float
     bytes_per_second: float
@@ -94,13 +102,13 @@ class BenchReport:
         return asdict(self)
 
 
-def floor(n: int, d: int, k: int, teacher: bool, machine: MachineSpeed) -> tuple[float, str]:
-    """Seconds below which no pass over float32 rows can come, and which side binds.
+def floor(n: int, d: int, k: int, teacher: bool, machine: MachineSpeed, itemsize: int = 4) -> tuple[float, str]:
+    """Seconds below which no pass over rows of numbers of `itemsize` bytes can come, and which side binds.
 
     >>> floor(1000, 100, 1, False, MachineSpeed("", 1, fma_peak=2e9, read_bandwidth=1e9))
     (0.0004, 'memory')
     """
-    memory = n * d * 4 / machine.read_bandwidth
+    memory = n * d * itemsize / machine.read_bandwidth
     arithmetic = n * d * k * (4 if teacher else 2) / machine.fma_peak
     return max((memory, "memory"), (arithmetic, "arithmetic"))
 
@@ -119,10 +127,10 @@ def run_bench(n_threads: int = 1, rounds: int = 3, scale: float = 1.0, watch: Wa
     get_backend("native")  # raises with the reason
     seen: list[MachineSpeed] = []
     passes = []
-    for rows, d, k in PASSES:
+    for rows, d, k, dtype in PASSES:
         n = max(1, int(rows * scale))
-        watch(f"pass over {n} x {d}, {k} outputs")
-        passes += _passes(n, d, k, n_threads, rounds, seen)
+        watch(f"pass over {n} x {d} {dtype}, {k} outputs")
+        passes += pass_speeds(n, d, k, dtype, n_threads, rounds, seen)
     n, d, k = max(max(BATCHES), int(EPOCH[0] * scale)), *EPOCH[1:]
     epochs = _epochs(n, d, k, n_threads, rounds, watch)
     peak, bandwidth = max(m.fma_peak for m in seen), max(m.read_bandwidth for m in seen)
@@ -142,18 +150,23 @@ def machine_speed(n_threads: int = 1, seconds: float = 0.15) -> MachineSpeed:
     )
 
 
-def _data(n: int, d: int, k: int) -> tuple[NDArray[np.float32], NDArray[Any]]:
-    """Rows uniform in [0, 1) and random labels."""
+def _data(n: int, d: int, k: int, dtype: str = "float32") -> tuple[NDArray[Any], NDArray[Any]]:
+    """Rows uniform in [0, 1), or stored bytes uniform in 0 .. 255, and random labels."""
     rng = np.random.default_rng(0)
-    X = rng.random((n, d), dtype=np.float32)
+    X = rng.random((n, d), np.float32) if dtype == "float32" else rng.integers(256, size=(n, d), dtype=np.uint8)
     y = rng.integers(max(k, 2), size=n)
     return X, y if k > 1 else y[:, None].astype(np.float32)
 
 
-def _passes(n: int, d: int, k: int, n_threads: int, rounds: int, seen: list[MachineSpeed]) -> list[PassSpeed]:
-    """The pass without and with a teacher; each round's machine is appended to `seen`."""
-    X, y = _data(n, d, k)
-    session: Session = get_backend("native").open(Problem(X, y, "softmax" if k > 1 else "logistic", k), n_threads)
+def pass_speeds(n: int, d: int, k: int, dtype: str, n_threads: int, rounds: int, seen: list[MachineSpeed]) -> list[PassSpeed]:
+    """The pass over random rows without and with a teacher; each round's machine is appended to `seen`.
+
+    Example:
+        pass_speeds(1000, 64, 10, "float32", n_threads=1, rounds=1, seen=[])[0].floor_fraction
+    """
+    X, y = _data(n, d, k, dtype)
+    rows = Compact(X, scale=1 / 255) if dtype == "uint8" else X
+    session: Session = get_backend("native").open(Problem(rows, y, "softmax" if k > 1 else "logistic", k), n_threads)
     coef, intercept = np.full((k, d), 0.01, np.float32), np.zeros(k, np.float32)
     session.anchor_at(coef / 2, intercept, cached=False, mean=False)
     times: dict[bool, list[float]] = {False: [], True: []}
@@ -165,11 +178,11 @@ def _passes(n: int, d: int, k: int, n_threads: int, rounds: int, seen: list[Mach
         for teacher, spent in times.items():
             variate = ControlVariate(source="weights" if teacher else "none")
             best = min(_seconds(lambda v=variate: session.evaluate(coef, intercept, v)) for _ in range(3))  # type: ignore[misc]
-            least, bound[teacher] = floor(n, d, k, teacher, machine)
+            least, bound[teacher] = floor(n, d, k, teacher, machine, X.itemsize)
             spent.append(best)
             ratios[teacher].append(least / best)
     return [
-        PassSpeed(n, d, k, teacher, n / median(t), X.nbytes / median(t), median(ratios[teacher]), bound[teacher])
+        PassSpeed(n, d, k, dtype, teacher, n / median(t), X.nbytes / median(t), median(ratios[teacher]), bound[teacher])
         for teacher, t in times.items()
     ]
 

@@ -184,7 +184,7 @@ def _print_bench(report: BenchReport) -> None:
     passes.add_column("set by", no_wrap=True)
     for p in report.passes:
         rates = f"{p.rows_per_second:,.0f}", f"{p.bytes_per_second / 1e9:.2f}", f"{p.floor_fraction:.0%}"
-        passes.add_row(f"{p.n} x {p.d}" + ", teacher" * p.teacher, str(p.k), *rates, p.bound)
+        passes.add_row(f"{p.n} x {p.d} {p.dtype}" + ", teacher" * p.teacher, str(p.k), *rates, p.bound)
     title = "an epoch, {} x {}, {} outputs".format(*report.epoch_shape)
     epochs = Table("method", title=title, title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0))
     for column in ("batch", "milliseconds", "rows/s"):

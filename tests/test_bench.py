@@ -33,16 +33,21 @@ def test_the_floor_is_the_slower_of_reading_and_computing(shape: Any, teacher: b
     assert (seconds, bound) == (pytest.approx(expected[0]), expected[1])
 
 
+def test_the_floor_of_stored_bytes_is_a_quarter_of_that_of_floats() -> None:
+    machine = MachineSpeed("any", 1, fma_peak=1e12, read_bandwidth=1e9)
+    assert floor(1000, 100, 1, False, machine, itemsize=1) == (pytest.approx(1e5 / 1e9), "memory")
+
+
 @needs_native
 def test_bench_json_has_every_shape_and_method_and_figures_that_agree() -> None:
     code, out, err = run("bench", "--scale", "0.001", "--rounds", "1", "--json")
     report = json.loads(out)
     assert code == 0 and "pass over" in err
-    assert [(p["d"], p["k"], p["teacher"]) for p in report["passes"]] == [
-        (d, k, t) for _, d, k in PASSES for t in (False, True)
+    assert [(p["d"], p["k"], p["dtype"], p["teacher"]) for p in report["passes"]] == [
+        (*shape, t) for _, *shape in PASSES for t in (False, True)
     ]
     for p in report["passes"]:
-        assert p["bytes_per_second"] == pytest.approx(p["rows_per_second"] * p["d"] * 4)
+        assert p["bytes_per_second"] == pytest.approx(p["rows_per_second"] * p["d"] * np.dtype(p["dtype"]).itemsize)
         assert p["floor_fraction"] > 0 and p["bound"] in ("memory", "arithmetic")
     assert [(e["method"], e["batch_size"]) for e in report["epochs"]] == [(name, b) for name in SOLVES for b in BATCHES]
     n, d, _ = report["epoch_shape"]
