@@ -92,6 +92,62 @@ def test_threads_and_views_do_not_change_a_bit():
     assert len(set(sessions)) == 1
 
 
+FACTORS = ("none", "one scale", "one a feature")
+
+
+def compact_rows(kind, n, d, factors, dtype):
+    """Compact rows and the same rows decoded in float64."""
+    values = stored(kind, n, d, seed=d)
+    rng = np.random.default_rng(d + 1)
+    if factors == "none":
+        return kd.Compact(values, dtype=dtype), values.astype(np.float64)
+    if factors == "one scale":
+        return kd.Compact(values, 1 / 128, dtype=dtype), values.astype(np.float64) * dtype(1 / 128)
+    scale, offset = rng.uniform(0.001, 0.01, d).astype(dtype), rng.standard_normal(d).astype(dtype)
+    return kd.Compact(values, scale, offset, dtype), values.astype(np.float64) * scale + offset
+
+
+@pytest.mark.skipif(backend_status()["native"] is not None, reason="the compiled extension is not there")
+@pytest.mark.parametrize("kind", SMALL)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("factors", FACTORS)
+@pytest.mark.parametrize(("n", "d"), [(1, 1), (1, 15), (3, 16), (70, 17), (129, 63), (200, 64), (65, 97), (40, 785)])
+@pytest.mark.parametrize("teacher", [False, True])
+def test_a_pass_with_one_output_is_the_references(kind, dtype, factors, n, d, teacher):
+    X, decoded = compact_rows(kind, n, d, factors, dtype)
+    rng = np.random.default_rng(n)
+    y, weights = rng.integers(0, 2, (n, 1)), rng.uniform(0, 2, n)
+    weights /= weights.mean()
+    size = 1 / (1 + np.abs(decoded).max() * np.sqrt(d))
+    coef, anchor = (size * rng.standard_normal((1, d)) for _ in range(2))
+    variate = ControlVariate(source="weights" if teacher else "none")
+    reads = []
+    for backend, rows, kind_of in (("native", X, dtype), ("reference", decoded, np.float64)):
+        problem = Problem(rows, y.astype(kind_of), "logistic", 1, weights=weights.astype(kind_of))
+        session = get_backend(backend).open(problem)
+        session.anchor_at(anchor.astype(kind_of), np.full(1, 0.2, kind_of), cached=False, mean=False)
+        read = session.evaluate(coef.astype(kind_of), np.full(1, -0.1, kind_of), variate)
+        sums = [read.sums.loss, read.sums.xx, read.sums.xt, read.sums.tt]
+        reads.append([read.grad, read.grad_intercept, sums, *([read.anchor_grad] if teacher else [])])
+    for got, expected in zip(*reads, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=0, atol=1e3 * np.finfo(dtype).eps * np.abs(expected).max())
+
+
+@pytest.mark.skipif(backend_status()["native"] is not None, reason="the compiled extension is not there")
+@pytest.mark.parametrize("n", [300, 20_000])
+def test_threads_and_views_do_not_change_a_bit_of_a_pass_with_one_output(n):
+    wide = np.zeros((2 * n, 210), np.uint8)
+    wide[::2, 7:207] = stored("uint8", n, 200)
+    y, coef = (np.arange(n) % 2)[:, None].astype(np.float32), np.full((1, 200), 1e-3, np.float32)
+    reads = []
+    for X, threads in ((wide[::2, 7:207].copy(), 1), (wide[::2, 7:207], 2), (wide[::2, 7:207], 3)):
+        session = get_backend("native").open(Problem(kd.Compact(X, 1 / 255, -0.5), y, "logistic", 1), threads)
+        session.anchor_at(-coef, np.zeros(1, np.float32), cached=False, mean=False)
+        read = session.evaluate(coef, np.zeros(1, np.float32), ControlVariate(source="weights"))
+        reads.append((read.grad.tobytes(), read.anchor_grad.tobytes(), read.sums))
+    assert reads[0] == reads[1] == reads[2]
+
+
 def test_one_factor_a_feature_and_a_bare_array(backend):
     values = stored("uint8", 60, 8)
     y = np.arange(60) % 2

@@ -38,8 +38,8 @@ def run_python(*arguments: str, **environment: str) -> subprocess.CompletedProce
 def test_every_instruction_set_agrees_with_the_reference(isa):
     if isa not in _core.isa_available():
         pytest.skip(f"this processor has no {isa}")
-    tests = Path(__file__).parent / "test_parity.py"
-    done = run_python("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(tests), KDVR_ISA=isa, KDVR_PARITY_EXAMPLES="60")
+    tests = [str(Path(__file__).parent / name) for name in ("test_parity.py", "test_compact.py")]
+    done = run_python("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests, KDVR_ISA=isa, KDVR_PARITY_EXAMPLES="60")
     assert done.returncode == 0, done.stdout[-3000:]
     assert " passed" in done.stdout and " failed" not in done.stdout
     shown = run_python("-c", "import kdvr_fast._core as c; print(c.isa())", KDVR_ISA=isa)

@@ -18,12 +18,14 @@ template <class T>
 class Block {
   public:
     // keep: rows whose residuals must outlive their block (SAGA updates the table when the batch is done).
-    // rows: of a block at most. chunks: that a block is cut into at most.
-    Block(const Problem<T>& p, Index keep, Index rows, Index chunks = kMaxChunks)
+    // rows: of a block at most. chunks: that a block is cut into at most. in_order: no steps and no pairs.
+    Block(const Problem<T>& p, Index keep, Index rows, Index chunks = kMaxChunks, bool in_order = false)
         : p_(p), kp_(p.kp()), max_rows_(rows), max_chunks_(chunks) {
         const auto m = static_cast<std::size_t>(max_rows_);
         const Index kept = std::max(keep, max_rows_);
-        reader_ = p.is_sparse() ? sparse_reader(p, max_rows_) : dense_reader(p, max_rows_);
+        reader_ = in_order        ? reader_in_order(p, max_rows_)
+                  : p.is_sparse() ? sparse_reader(p, max_rows_)
+                                  : dense_reader(p, max_rows_);
         label_.resize(m), target_.resize(m), table_.resize(m);
         z_ = Buffer<T>(max_rows_ * 2 * kp_);
         q_ = Buffer<T>(max_rows_ * (p.k + kp_));

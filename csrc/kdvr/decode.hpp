@@ -53,12 +53,18 @@ struct FromInt8 {
     }
 };
 
-// Exponent and mantissa move to their places in a T; the product corrects the exponent's bias, subnormals included. Finite
-// only.
+// AVX-512 has an instruction. Elsewhere exponent and mantissa move to their places in a T; the product corrects the exponent's
+// bias, subnormals included. Finite only.
 struct FromFloat16 {
     using type = std::uint16_t;
     template <class T>
     static KDVR_INLINE Vec<T> load(const type* p) {
+#if defined(__AVX512F__) && KDVR_BYTES == 64
+        if constexpr (sizeof(T) == 4) {
+            const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+            return (Vec<T>)_mm512_maskz_cvtph_ps(0xffff, bits);
+        }
+#endif
         constexpr int shift = Simd<T>::mantissa_bits - 10, top = static_cast<int>(sizeof(T)) * 8 - 16;
         const auto bits = (typename Simd<T>::Int)load_small<T>(p);
         const Vec<T> size = (Vec<T>)((bits & 0x7fff) << shift) * (sizeof(T) == 4 ? T(0x1p112) : T(0x1p1008));

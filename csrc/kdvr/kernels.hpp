@@ -134,6 +134,11 @@ struct Kernels {
     void (*step)(const double* sum, const Plane<T>&, const Update<T>&);
     // x = row number `row` of compact rows as d numbers, in whole vectors.
     void (*decode)(const CompactRows<T>&, Index row, Index d, T* x);
+    // logits and gradient_add_double of compact rows as they are stored, for k = 1 and so for one or two outputs; z: rows x 2.
+    // sum_q[o] = sum_i q[i, o], not used where there is no offset.
+    void (*compact_logits)(const CompactBlock<T>&, const T* w, Index ld, Index outputs, T* z, const RowProducts<T>&);
+    void (*compact_gradient)(const CompactBlock<T>&, const T* q, Index ldq, const T* sum_q, Columns, Index outputs, double* sum,
+                             Index ld);
     // Floors, see probes.hpp; lanes: numbers in a vector.
     T (*multiply_add)(Index rounds);
     T (*read_all)(const T* p, Index size);

@@ -38,7 +38,7 @@ Pass Session<T>::pass(Weights<T>& w, const ControlVariate& variate, T* residuals
     cut.read(useful_threads(n * work_per_row, p_.threads), 2 * work_per_row + 1, poll,
              [&](Index part, Index at, Index count, Index end) {
                  Reading<T>& to = *readings_[static_cast<std::size_t>(part)];
-                 const Index coming = to.in_order ? 0 : std::min(count, end - at - count);
+                 const Index coming = to.asks ? std::min(count, end - at - count) : 0;
                  std::iota(to.rows.begin(), to.rows.begin() + count + coming, at);
                  to.block.forget();
                  to.block.gather(to.rows.data(), count, 0, table);
@@ -84,7 +84,7 @@ void Session<T>::logits(const T* coef, const T* intercept, T* z, const Poll& pol
     const Parts cut(p_.X.n, most, true);
     std::vector<Room> rooms;
     for (Index i = 0; i < cut.count(); ++i) {
-        rooms.push_back({p_.is_sparse() ? sparse_reader(alone_, most) : dense_reader(alone_, most), Buffer<T>(most * 2 * kp),
+        rooms.push_back({reader_in_order(alone_, most), Buffer<T>(most * 2 * kp),
                          std::vector<std::int64_t>(static_cast<std::size_t>(most))});
     }
     const Index work_per_row = p_.row_entries() * k + 1;

@@ -45,8 +45,9 @@ constexpr Index kRowsInOrder = 64;
 template <class T>
 struct Reading {
     Reading(const Problem<T>& p, bool apart, Index size, Index outputs)
-        : in_order(p.k == 1 && !p.is_sparse()),
-          block(p, 0, std::min(in_order ? kRowsInOrder : kMostRows, Block<T>::rows_in_cache(p)), apart ? 1 : kMaxChunks),
+        : asks(p.k > 1 || p.is_sparse() || p.is_compact()),
+          block(p, 0, std::min(p.k == 1 && !p.is_sparse() ? kRowsInOrder : kMostRows, Block<T>::rows_in_cache(p)),
+                apart ? 1 : kMaxChunks, true),
           sum_w(size),
           sum_b(outputs),
           rows(static_cast<std::size_t>(2 * block.max_rows())) {}
@@ -57,8 +58,9 @@ struct Reading {
     }
 
     // One output of dense rows leaves so little to compute that memory sets the pace, and nothing feeds a processor as well as
-    // its own prefetcher where rows are read one by one; requests of ours, or several rows at a time, halve the rate.
-    bool in_order;
+    // its own prefetcher where rows are read one by one; requests of ours, or several rows at a time, halve the rate. Compact
+    // rows are a quarter or half of the bytes and leave memory time to rest.
+    bool asks;
     Block<T> block;
     Sums sums;
     Buffer<double> sum_w, sum_b;

@@ -78,7 +78,7 @@ KDVR_INLINE void store(T* p, Vec<T> v) {
 
 template <class T>
 KDVR_INLINE Vec<T> splat(T x) {
-    return Vec<T>{} + x;
+    return x - Vec<T>{};  // not +, which would make 0 of -0 and so cannot be left out
 }
 
 // The first `count` lanes (0 < count <= lanes) from memory, zeros behind; touches nothing past p[count - 1].

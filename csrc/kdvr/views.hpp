@@ -72,6 +72,20 @@ struct CompactRows {
     Index item() const { return storage == Storage::uint8 || storage == Storage::int8 ? 1 : 2; }
 };
 
+// Rows of compact ones, gathered for one kernel call: pointers to them and to as many that will be gathered next. scale and
+// offset are d numbers each; or null, where all features have one_scale and no offset.
+template <class T>
+struct CompactBlock {
+    const void* const* row = nullptr;
+    const void* const* coming = nullptr;
+    Index rows = 0;
+    Index d = 0;
+    Storage storage = Storage::uint8;
+    const T* scale = nullptr;
+    const T* offset = nullptr;
+    T one_scale = T(1);
+};
+
 // What the rows should give: either integer labels (softmax) or n x k numbers.
 template <class T>
 struct Targets {

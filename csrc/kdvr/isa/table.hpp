@@ -1,6 +1,7 @@
 // Purpose: the kernel table of the including instruction set. Include after defining KDVR_ISA and KDVR_BYTES, once per file.
 #pragma once
 
+#include "../compact_one.hpp"
 #include "../decode.hpp"
 #include "../probes.hpp"
 #include "../residuals.hpp"
@@ -11,13 +12,14 @@ namespace kdvr::KDVR_ISA {
 
 template <class T>
 constexpr Kernels<T> table = {
-    logits<T>,        residuals<T>,
-    gradient_step<T>, gradient_part<T>,
-    gradient_add<T>,  gradient_add_double<T>,
-    parts_step<T>,    parts_add_double<T>,
-    step<T>,          decode<T>,
-    multiply_add<T>,  read_all<T>,
-    kLanes<T>,        {&sparse_table<T, std::int32_t>, &sparse_table<T, std::int64_t>},
+    logits<T>,         residuals<T>,
+    gradient_step<T>,  gradient_part<T>,
+    gradient_add<T>,   gradient_add_double<T>,
+    parts_step<T>,     parts_add_double<T>,
+    step<T>,           decode<T>,
+    compact_logits<T>, compact_gradient<T>,
+    multiply_add<T>,   read_all<T>,
+    kLanes<T>,         {&sparse_table<T, std::int32_t>, &sparse_table<T, std::int64_t>},
 };
 
 extern const Kernels<float> kernels_float;

@@ -1,5 +1,6 @@
 // Purpose: dense rows, and compact ones that are decoded to dense rows block by block; weights output-major: k rows of ld.
 // See rows.hpp.
+#include <utility>  // forward
 #include <vector>
 
 #include "../dispatch.hpp"
@@ -49,10 +50,7 @@ class DenseReader : public Reader<T> {
     // f(columns) for ranges that together cover all columns once; `outputs` rows of q take part.
     template <class F>
     void for_columns(Index outputs, F&& f) const {
-        constexpr Index unit = kColumns<T>;
-        const Index d = p_.X.d, units = (d + unit - 1) / unit, n = std::min<Index>(units, kMaxChunks);
-        run(n, useful_threads(entries() * outputs, p_.threads),
-            [&](Index i) { f(Columns{i * units / n * unit, std::min(d, (i + 1) * units / n * unit)}); });
+        kdvr::for_columns<T>(p_.X.d, useful_threads(entries() * outputs, p_.threads), std::forward<F>(f));
     }
 
   protected:

@@ -3,7 +3,7 @@
 // loops over the data are written once. A call covers a chunk of rows or a step, so that its being virtual costs nothing.
 #pragma once
 
-#include <algorithm>  // copy_n, transform
+#include <algorithm>  // copy_n, min, transform
 #include <memory>
 
 #include "../buffer.hpp"
@@ -136,6 +136,14 @@ struct Multiplication {
 // Chunks that a block is cut into at most.
 constexpr Index kMaxChunks = 8;
 
+// f(columns) for ranges that together cover d columns once; each takes whole tiles of the gradient.
+template <class T, class F>
+void for_columns(Index d, int threads, F&& f) {
+    constexpr Index unit = kColumns<T>;
+    const Index units = (d + unit - 1) / unit, n = threads > 1 ? std::min<Index>(units, kMaxChunks) : 1;
+    run(n, threads, [&](Index i) { f(Columns{i * units / n * unit, std::min(d, (i + 1) * units / n * unit)}); });
+}
+
 // What the steps of one epoch work on. Matrices have the problem's layout.
 template <class T>
 struct Course {
@@ -202,5 +210,8 @@ template <class T>
 std::unique_ptr<Reader<T>> dense_reader(const Problem<T>& p, Index max_rows);
 template <class T>
 std::unique_ptr<Reader<T>> sparse_reader(const Problem<T>& p, Index max_rows);
+// For products and sums alone, of rows in their order: no steps, no products of neighbours.
+template <class T>
+std::unique_ptr<Reader<T>> reader_in_order(const Problem<T>& p, Index max_rows);
 
 }  // namespace kdvr
