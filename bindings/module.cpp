@@ -22,6 +22,8 @@ namespace {
 using Doubles = py::array_t<double>;
 using SumsTuple = std::tuple<double, double, double, double, double, double, double, double, double>;
 using PassTuple = std::tuple<SumsTuple, Doubles, Doubles, std::optional<Doubles>, std::optional<Doubles>>;
+// kind, kept, levels, mask, seed
+using CompressionTuple = std::tuple<std::string, Index, Index, std::optional<py::array>, std::uint64_t>;
 using WalkTuple = std::tuple<SumsTuple, Index, std::vector<PassTuple>, bool>;
 
 SumsTuple to_tuple(const Sums& s) {
@@ -158,8 +160,8 @@ class Bound {
 
     WalkTuple epoch(const py::array& order, const py::array& rates, const py::array& refresh_at, double loss_limit,
                     Index batch_size, double l2, double l1, double momentum, bool nesterov, bool average, bool statistics,
-                    double lam, const std::string& source, bool use_mean, bool update_table,
-                    std::optional<double> temperature) {
+                    const std::optional<CompressionTuple>& compression, double lam, const std::string& source, bool use_mean,
+                    bool update_table, std::optional<double> temperature) {
         require(batch_size > 0 && rates.size() > 0, "batch_size and learning_rates: at least one expected");
         Route route;
         route.rows = order.size();
@@ -171,7 +173,7 @@ class Bound {
         route.n_refresh = refresh_at.size();
         route.refresh_at = flat<std::int64_t>(refresh_at, route.n_refresh, "refresh_at");
         route.loss_limit = loss_limit;
-        const Step step{batch_size, l2, l1, momentum, nesterov, average, statistics};
+        const Step step{batch_size, l2, l1, momentum, nesterov, average, statistics, compressed(compression)};
         const ControlVariate v = control_variate(lam, source, use_mean, update_table, temperature);
         require((v.source != AnchorKind::table && !update_table) || session_->has_table(), "source: no table was stored");
         Walk walk;
@@ -185,6 +187,25 @@ class Bound {
     }
 
   private:
+    Compression compressed(const std::optional<CompressionTuple>& given) const {
+        Compression q;
+        if (!given) return q;
+        const auto& [kind, kept, levels, mask, seed] = *given;
+        const Index size = session_->k() * session_->d();
+        q.kept = kept, q.levels = levels, q.seed = seed;
+        if (kind == "mask") {
+            q.kind = CompressionKind::mask;
+            require(mask.has_value(), "mask: k x d truth values expected");
+            q.mask = flat<bool>(*mask, size, "mask");
+        } else if (kind == "random" || kind == "top") {
+            q.kind = kind == "top" ? CompressionKind::top : CompressionKind::random;
+            require(kept >= 1 && kept <= size, "kept: 1 to k d expected");
+        } else {
+            q.kind = CompressionKind::rounding;
+            require(kind == "rounding" && levels >= 1, "compression: a kind and its numbers expected");
+        }
+        return q;
+    }
     const T* w(const py::array& a) const { return flat<T>(a, session_->k() * session_->d(), "coef"); }
     const T* b(const py::array& a) const { return flat<T>(a, session_->k(), "intercept"); }
 
@@ -231,8 +252,8 @@ void bind_session(py::module_& m, const char* name, const char* doc) {
         .def("gram", &B::gram, py::arg("rows"), py::arg("weights"))
         .def("epoch", &B::epoch, py::arg("order"), py::arg("learning_rates"), py::kw_only(), py::arg("refresh_at"),
              py::arg("loss_limit"), py::arg("batch_size"), py::arg("l2"), py::arg("l1"), py::arg("momentum"),
-             py::arg("nesterov"), py::arg("average"), py::arg("statistics"), py::arg("lam"), py::arg("source"),
-             py::arg("use_mean"), py::arg("update_table"), py::arg("temperature"));
+             py::arg("nesterov"), py::arg("average"), py::arg("statistics"), py::arg("compression"), py::arg("lam"),
+             py::arg("source"), py::arg("use_mean"), py::arg("update_table"), py::arg("temperature"));
 }
 
 bool csr_sound_of(const CsrArrays& X, bool finite) {

@@ -7,6 +7,7 @@ from ._job import Progress
 from ._rows import Compact
 from ._version import __version__
 from .backends import backend_status, get_backend
+from .compression import Mask, RandomK, StochasticRounding, TopK
 from .history import History
 from .losses import LOSSES
 from .methods import KD, LBFGS, LSVRG, METHODS, SAGA, SGD, SVRG, Method, Plan, RepeatedKD, UnbiasedKD
@@ -37,13 +38,17 @@ __all__ = [
     "History",
     "Inverse",
     "LearningRate",
+    "Mask",
     "Method",
     "Plan",
     "Progress",
+    "RandomK",
     "RepeatedKD",
     "Result",
     "Status",
+    "StochasticRounding",
     "Teacher",
+    "TopK",
     "UnbiasedKD",
     "__version__",
     "auto_learning_rate",

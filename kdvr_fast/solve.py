@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -15,6 +16,7 @@ from ._problem import make_problem
 from ._training import Run, train
 from .backends import get_backend
 from .backends.base import FloatArray, Problem, Step
+from .compression import COMPRESSORS, Compressor
 from .lbfgs import Descent
 from .methods import METHODS, SGD, Method, Plan
 from .result import Result
@@ -43,6 +45,7 @@ def solve(
     momentum: float = 0.0,
     nesterov: bool = False,
     average: bool | int = False,
+    compress: Compressor | None = None,
     sampling: str = "shuffle",
     order: ArrayLike | None = None,
     random_state: int | np.random.Generator | None = None,
@@ -89,6 +92,8 @@ def solve(
         momentum, nesterov: as in torch.optim.SGD, without dampening.
         average: True returns the mean of the weights over all steps (Polyak), an integer e that over the steps after the first
             e epochs.
+        compress: what all weights go through after each step, `Mask`, `TopK`, `RandomK` or `StochasticRounding`
+            (`kdvr_fast.compression`). A step then costs O(k d) on sparse rows too. Not with average or `LBFGS`.
         sampling: "shuffle", a fresh permutation an epoch (`kdvr_fast._order`), or "replacement", n independent draws an epoch.
         order: int64 row numbers in place of `sampling`: (epochs, m), or 1-D cut into `epochs` equal parts.
         random_state: seed or Generator for the sampling. None draws a seed, which the result records.
@@ -172,6 +177,9 @@ def solve(
     cached = _cached(cache_anchor, plan, teacher, epochs)
     weights, table = _teacher(teacher, plan, problem, scan)
     rng, seed = _generator(random_state)
+    if compress is not None:
+        like = initial[0] if weights is None or initial[0].any() else weights[0]
+        step = replace(step, compression=_compression(compress, method, average).plan(like, rng))
     job = Job(
         problem=problem,
         method=method,
@@ -260,6 +268,17 @@ def _learning_rate(given: object, problem: Problem, step: Step, sampling: str, p
         return Constant(rate)
     also = ", a schedule such as Cosine(0.1), or 'auto'"
     return Constant(check.number(given, "learning_rate", above=0.0, also=also))
+
+
+def _compression(compress: object, method: Method, average: object) -> Compressor:
+    if not isinstance(compress, COMPRESSORS):
+        names = ", ".join(c.__name__ for c in COMPRESSORS)
+        raise TypeError(f"compress must be an instance of one of {names}, such as TopK(0.5), got {compress!r}")
+    if method.plan().full_batch is not None:
+        raise ValueError(f"{type(method).__name__} minimises over all weights: leave compress out")
+    if average is not False:
+        raise ValueError("the average of compressed weights is not compressed: leave average or compress out")
+    return compress
 
 
 def _nesterov(nesterov: object, momentum: float) -> bool:

@@ -24,6 +24,7 @@ class Session<T>::Stepper {
         : variate(v),
           statistics(step.statistics),
           block(s.p_, v.update_table ? step.batch_size : 0, Block<T>::rows_in_step(s.p_, step.batch_size)),
+          compressor(step.compression, s.p_.layout()),
           s_(s),
           batch_size_(step.batch_size),
           l1_(static_cast<T>(step.l1)) {
@@ -91,6 +92,7 @@ class Session<T>::Stepper {
     Buffer<double> sum_b;
     Buffer<T> parts;
     std::unique_ptr<Descent<T>> descent;
+    Compressor<T> compressor;
 
   private:
     Session& s_;
@@ -133,6 +135,7 @@ void Session<T>::set_weights(const T* coef, const T* intercept) {
     average_w_ = Buffer<double>();
     average_b_ = Buffer<double>();
     averaged_ = 0;
+    compressed_ = 0;
 }
 
 template <class T>
@@ -257,6 +260,7 @@ void Session<T>::take_step(Stepper& stepper, const Batch& batch, Sums& sums) {
         }
     }
     descent.end(batch.rows, batch.count);
+    stepper.compressor.apply(weights_.w.data(), compressed_++);
     stepper.step_intercept();
     if (variate.update_table) update_table(stepper, batch);
 }

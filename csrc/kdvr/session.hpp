@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "block.hpp"
+#include "compress.hpp"
 #include "parts.hpp"
 
 namespace kdvr {
@@ -119,6 +120,7 @@ class Session {
     Buffer<T> mean_w_, mean_b_, velocity_w_, velocity_b_, table_;
     Buffer<double> average_w_, average_b_;
     Index averaged_ = 0;
+    std::uint64_t compressed_ = 0;  // steps so far that ended with a compression
     bool cached_ = false, mean_ = false;
     std::unique_ptr<Weights<T>> read_at_;
     std::vector<std::unique_ptr<Reading<T>>> readings_;

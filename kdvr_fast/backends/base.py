@@ -73,11 +73,33 @@ class ControlVariate:
 
 
 @dataclass(frozen=True)
+class Compression:
+    """Q of W <- Q(W - lr p): all k d weights go through it after each step, the intercept does not.
+
+    With N = k d, numbers counted row by row, and word(i) number t N + i of SplitMix64 from `seed`, t the steps since
+    set_weights:
+
+    kind "mask": those where mask (k, d) is false become 0.
+    "random": the `kept` numbers of the smallest words stay, times N / kept.
+    "top": the `kept` largest in size stay, of equal ones the first.
+    "rounding": x becomes floor(x / top * levels + u) * top / levels, top = max |W|, u the word's upper 53 bits as a number in
+    [0, 1).
+    """
+
+    kind: str
+    kept: int = 0
+    levels: int = 0
+    mask: NDArray[np.bool_] | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class Step:
     """What is done with the corrected gradient. l2 = alpha (1 - l1_ratio), l1 = alpha l1_ratio.
 
+    compression: what the weights go through after each step, None for nothing.
     statistics: accumulate second moments and pair products beside the loss (see `Sums`).
-    average: fold the weights after each step into the running (Polyak) average.
+    average: fold the weights after each step into the running (Polyak) average. Not with a compression.
     """
 
     batch_size: int = 1
@@ -87,6 +109,7 @@ class Step:
     nesterov: bool = False
     average: bool = False
     statistics: bool = True
+    compression: Compression | None = None
 
 
 @dataclass

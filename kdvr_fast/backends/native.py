@@ -95,7 +95,7 @@ class NativeSession:
             np.ascontiguousarray(learning_rates, np.float64),
             refresh_at=np.array(refresh_at, np.int64),
             loss_limit=loss_limit,
-            **vars(step),
+            **{**vars(step), "compression": None if step.compression is None else tuple(vars(step.compression).values())},
             **vars(variate),
         )
         return Walk(Sums(*sums), steps, [_pass(p) for p in passes], exploded)

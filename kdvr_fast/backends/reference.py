@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from .._rows import gram, stack
 from ..losses import LOSSES
-from .base import LARGEST, ControlVariate, FloatArray, Pass, Problem, Session, Step, Sums, Walk
+from .base import LARGEST, Compression, ControlVariate, FloatArray, Pass, Problem, Session, Step, Sums, Walk
 
 Neighbour = tuple[Any, FloatArray, FloatArray]  # a, r and c of one row, (1, d), (1, k), (1, k)
 _PASS_ROWS = 1024  # rows per block of a full pass: keeps (rows, k) temporaries small
@@ -39,7 +39,7 @@ class ReferenceSession:
         dtype = self.p.X.dtype
         self.W, self.b = np.array(coef, dtype), np.array(intercept, dtype)
         self.velocity: tuple[FloatArray, FloatArray] | None = None
-        self.averaged = 0
+        self.averaged = self.compressed = 0
         self.W_mean, self.b_mean = self.W.astype(np.float64), self.b.astype(np.float64)
 
     def weights(self) -> tuple[FloatArray, FloatArray]:
@@ -228,6 +228,9 @@ class ReferenceSession:
         self.W, self.b = self.W - eta * g, self.b - eta * g_b
         if step.l1:
             self.W = np.sign(self.W) * np.maximum(np.abs(self.W) - eta * dtype(step.l1), 0)
+        if step.compression is not None:
+            self.W = compress(self.W, step.compression, self.compressed)
+            self.compressed += 1
         if step.average:
             self.averaged += 1
             self.W_mean += (self.W - self.W_mean) / self.averaged
@@ -241,6 +244,40 @@ class ReferenceSession:
         change = self._sample_weights(rows)[:, None] * (r - self.table[rows]) / A.dtype.type(self.n)
         self.table[rows] = r
         self.m, self.m_b = self.m + (A.T @ change).T, self.m_b + change.sum(0)
+
+
+def compress(W: FloatArray, q: Compression, t: int) -> FloatArray:
+    """Q(W) in step t, see `base.Compression`."""
+    x = W.ravel()
+    if q.mask is not None:
+        return np.where(q.mask, W, 0).astype(W.dtype)
+    if q.kind == "top":
+        out = np.zeros_like(x)
+        largest = np.argsort(-np.abs(x), kind="stable")[: q.kept]
+        out[largest] = x[largest]
+        return out.reshape(W.shape)
+    words = random_words(q.seed, t * W.size, W.size)
+    if q.kind == "random":
+        kept = np.argsort(words)[: q.kept]
+        out = np.zeros_like(x)
+        out[kept] = x[kept] * W.dtype.type(W.size / q.kept)
+        return out.reshape(W.shape)
+    top = float(np.abs(x).max())
+    if not top > 0:
+        return W
+    u = (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    levels = np.floor(x.astype(np.float64) / top * q.levels + u)
+    return (levels * (top / q.levels)).astype(W.dtype).reshape(W.shape)
+
+
+def random_words(seed: int, first: int, count: int) -> NDArray[np.uint64]:
+    """Numbers first .. first + count - 1 of SplitMix64, modulo 2^64 throughout."""
+    numbers = (first + 1 + np.arange(count)).astype(np.uint64)
+    with np.errstate(over="ignore"):
+        x = np.uint64(seed) + numbers * np.uint64(0x9E3779B97F4A7C15)
+        x = (x ^ x >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ x >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
+    return x ^ x >> np.uint64(31)
 
 
 class ReferenceBackend:

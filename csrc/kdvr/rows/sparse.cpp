@@ -1,5 +1,5 @@
 // Purpose: sparse rows, weights feature-major; a step costs O(non-zeros of the batch x k). See rows.hpp, ../sparse_kernels.hpp.
-// Momentum moves every weight in every step, so with it a step costs O(k d) as for dense rows.
+// Momentum and compression move every weight in every step, so with them a step costs O(k d) as for dense rows.
 #include <vector>
 
 #include "../dispatch.hpp"
@@ -92,13 +92,13 @@ template <class T>
 class SparseDescent final : public Descent<T> {
   public:
     SparseDescent(const SparseReader<T>& reader, const Course<T>& course)
-        : reader_(reader), course_(course), kernel_(reader.kernel()), momentum_(course.step.momentum != 0) {
+        : reader_(reader), course_(course), kernel_(reader.kernel()), dense_(course.step.moves_all()) {
         const Layout layout = reader.problem().layout();
         const Step& step = course.step;
         const bool drifts = course.coef.mean && course.lam != 0;
         lazy_ = {course.coef.w,
                  drifts ? course.coef.mean : nullptr,
-                 momentum_ ? nullptr : course.coef.average,
+                 dense_ ? nullptr : course.coef.average,
                  nullptr,
                  nullptr,
                  nullptr,
@@ -110,7 +110,7 @@ class SparseDescent final : public Descent<T> {
                  layout.d,
                  layout.k,
                  layout.feature};
-        if (momentum_) {
+        if (dense_) {
             sum_ = Buffer<double>(layout.size);
         } else if (drifts || step.l1 > 0 || step.average) {
             seen_ = Buffer<Index>(layout.d);
@@ -135,12 +135,12 @@ class SparseDescent final : public Descent<T> {
         if (lazy_.seen) kernel_.catch_up(lazy_, reader_.rows(), reader_.count(), t_);
     }
     void add(const T* q, Index ldq) override {
-        if (momentum_ || !whole_) return reader_.add_double(q, ldq, false, reader_.problem().layout(), sum_.data());
+        if (dense_ || !whole_) return reader_.add_double(q, ldq, false, reader_.problem().layout(), sum_.data());
         advance();
         add_to(course_.coef.w, q, ldq, of_gradient());
     }
     void end(const std::int64_t* rows, Index count) override {
-        if (momentum_) {
+        if (dense_) {
             kernels<T>().step(sum_.data(), course_.coef, update_);
             sum_.clear();
         } else if (!whole_) {
@@ -156,12 +156,12 @@ class SparseDescent final : public Descent<T> {
         add_to(course_.mean, q, ldq, T(1));
     }
     void settle() override {
-        if (momentum_) return;
+        if (dense_) return;
         kernel_.settle(lazy_, steps_);
         course_.weights.scale = T(1);
     }
     bool singles(SingleJob<T>& job) override {
-        if (momentum_ || lazy_.k != 1) return false;
+        if (dense_ || lazy_.k != 1) return false;
         scratch_.reserve(2 * lazy_.d);
         job.lazy = &lazy_, job.X = &reader_.problem().sparse, job.scratch = scratch_.data();
         kernel_.singles(job);
@@ -188,7 +188,7 @@ class SparseDescent final : public Descent<T> {
     const SparseReader<T>& reader_;
     Course<T> course_;
     const SparseKernels<T>& kernel_;
-    bool momentum_, whole_ = true;
+    bool dense_, whole_ = true;
     Lazy<T> lazy_;
     Buffer<Index> seen_;
     Buffer<double> clock_, sum_;
