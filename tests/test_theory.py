@@ -11,12 +11,14 @@ import pytest
 from problems import LOSS_NAMES, make_point, make_problem
 
 import kdvr_fast as kd
-from kdvr_fast import theory
 from kdvr_fast.losses import LOSSES
 from kdvr_fast.statistics import gradient_stats
 from kdvr_fast.theory import (
     LeastSquaresOracle,
     Smoothness,
+    _constants,
+    _oracle,
+    _weights,
     auto_learning_rate,
     batch_smoothness,
     noise,
@@ -120,10 +122,10 @@ def test_lanczos_and_blocks_agree_with_the_gram_matrix(n, dtype, monkeypatch):
     X = np.random.default_rng(0).normal(size=(n, 60)).astype(dtype)[::-1]
     s = np.random.default_rng(1).uniform(0.5, 2, n)
     exact = smoothness(X, "softmax", sample_weight=s)
-    monkeypatch.setattr(theory, "_GRAM_LIMIT", 20)
-    monkeypatch.setattr(theory, "_BLOCK_NUMBERS", 60 * 32)
+    monkeypatch.setattr(_constants, "_GRAM_LIMIT", 20)
+    monkeypatch.setattr(_constants, "_BLOCK_NUMBERS", 60 * 32)
     iterated = smoothness(X, "softmax", sample_weight=s)
-    assert iterated.L_full == pytest.approx(exact.L_full, rel=2 * theory._EIGSH_TOL)
+    assert iterated.L_full == pytest.approx(exact.L_full, rel=2 * _constants._EIGSH_TOL)
     assert (iterated.L_max, iterated.L_mean) == pytest.approx((exact.L_max, exact.L_mean), rel=TIGHT)
     assert iterated == smoothness(X, "softmax", sample_weight=s)
 
@@ -235,4 +237,4 @@ def test_oracle_errors():
 
 
 def test_docstring_examples():
-    assert doctest.testmod(theory).failed == 0
+    assert all(doctest.testmod(module).failed == 0 for module in (_constants, _oracle, _weights))
