@@ -145,6 +145,9 @@ class Bound {
         return z;
     }
 
+    py::array_t<T> combine(const py::array& C) { return multiplied(C, session_->d(), &Session<T>::combine); }
+    py::array_t<T> images(const py::array& C) { return multiplied(C, session_->n(), &Session<T>::images); }
+
     Doubles gram(const py::array& rows, const py::array& weights) const {
         require(session_->is_sparse(), "X: sparse rows expected");
         const Index count = rows.size(), p = session_->d() + (session_->fit_intercept() ? 1 : 0);
@@ -209,6 +212,16 @@ class Bound {
     const T* w(const py::array& a) const { return flat<T>(a, session_->k() * session_->d(), "coef"); }
     const T* b(const py::array& a) const { return flat<T>(a, session_->k(), "intercept"); }
 
+    py::array_t<T> multiplied(const py::array& C, Index columns, void (Session<T>::*multiply)(const T*, T*, const Poll&)) {
+        require(session_->is_sparse() && session_->n() <= std::numeric_limits<std::int32_t>::max(), "X: sparse rows expected");
+        const T* numbers = flat<T>(C, session_->k() * session_->n(), "numbers");
+        py::array_t<T> product({session_->k(), columns});
+        T* const out = product.mutable_data();
+        const py::gil_scoped_release release;
+        (session_.get()->*multiply)(numbers, out, poll);
+        return product;
+    }
+
     std::pair<py::array_t<T>, py::array_t<T>> read(void (Session<T>::*get)(T*, T*) const) const {
         py::array_t<T> coef({session_->k(), session_->d()}), intercept(session_->k());
         (session_.get()->*get)(coef.mutable_data(), intercept.mutable_data());
@@ -249,6 +262,8 @@ void bind_session(py::module_& m, const char* name, const char* doc) {
         .def("evaluate", &B::evaluate, py::arg("coef"), py::arg("intercept"), py::kw_only(), py::arg("lam"), py::arg("source"),
              py::arg("use_mean"), py::arg("update_table"), py::arg("temperature"))
         .def("logits", &B::logits, py::arg("coef"), py::arg("intercept"))
+        .def("combine", &B::combine, py::arg("numbers"))
+        .def("images", &B::images, py::arg("numbers"))
         .def("gram", &B::gram, py::arg("rows"), py::arg("weights"))
         .def("epoch", &B::epoch, py::arg("order"), py::arg("learning_rates"), py::kw_only(), py::arg("refresh_at"),
              py::arg("loss_limit"), py::arg("batch_size"), py::arg("l2"), py::arg("l1"), py::arg("momentum"),

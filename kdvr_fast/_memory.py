@@ -13,24 +13,30 @@ Source: Byrd, Nocedal and Schnabel, "Representations of Quasi-Newton Matrices", 
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
 
-from ._precondition import Floats, Metric
+from ._precondition import Metric
 from .backends.base import FloatArray
 
 
 class Memory:
-    """The last `size` pairs of arrays of one shape (k, p), and H with them."""
+    """The last `size` pairs of arrays of one shape, (k, p) where there is a metric, and H with them."""
 
-    def __init__(self, size: int, shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
+    def __init__(self, size: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self.shape = shape
         self.metric: Metric | None = None
         self._rows: list[int] = []  # of the matrices, oldest first
-        self._S, self._Y = (np.empty((size, shape[0] * shape[1]), dtype) for _ in range(2))
+        self._S, self._Y = (np.empty((size, prod(shape)), dtype) for _ in range(2))
         self._Q = self._Y  # Y H_0, Y itself without a metric
         self._SY, self._YQ = np.zeros((size, size)), np.zeros((size, size))
+
+    def _inner(self, rows: FloatArray, vector: FloatArray) -> FloatArray:
+        """<row, vector> for each row."""
+        products: FloatArray = rows @ vector
+        return products
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -51,7 +57,8 @@ class Memory:
 
     def add(self, s: FloatArray, y: FloatArray) -> None:
         """Remember a pair, unless rounding took its curvature away."""
-        if not float(np.vdot(s, y)) > np.finfo(self._S.dtype).eps * float(np.vdot(y, y)) ** 0.5 * float(np.vdot(s, s)) ** 0.5:
+        sy, ss, yy = (float(self._inner(a.reshape(1, -1), b.ravel())[0]) for a, b in ((s, y), (s, s), (y, y)))
+        if not sy > np.finfo(self._S.dtype).eps * abs(yy) ** 0.5 * abs(ss) ** 0.5:
             return
         size = len(self._S)
         row = self._rows.pop(0) if len(self._rows) == size else len(self._rows)
@@ -60,11 +67,11 @@ class Memory:
         if self.metric is not None:
             self._Q[row] = self.metric.solve(y.astype(np.float64, copy=False)).ravel()
         used = len(self._rows)  # rows 0 .. used - 1 are filled
-        self._SY[:used, row] = self._S[:used] @ self._Y[row]
-        self._YQ[:used, row] = self._YQ[row, :used] = self._Y[:used] @ self._Q[row]
+        self._SY[:used, row] = self._inner(self._S[:used], self._Y[row])
+        self._YQ[:used, row] = self._YQ[row, :used] = self._inner(self._Y[:used], self._Q[row])
 
-    def direction(self, gradient: Floats) -> FloatArray:
-        """-H gradient, (k, p), of X's dtype."""
+    def direction(self, gradient: Any) -> FloatArray:
+        """-H gradient, of X's dtype."""
         dtype = self._S.dtype
         g = gradient.astype(dtype, copy=False)
         below: FloatArray = g if self.metric is None else self.metric.solve(gradient).astype(dtype, copy=False)
@@ -75,8 +82,8 @@ class Memory:
         order, used = self._rows, len(self._rows)
         R = np.triu(self._SY[np.ix_(order, order)])
         gamma = R[-1, -1] / self._YQ[order[-1], order[-1]]
-        a = (self._S[:used] @ g.ravel())[order].astype(np.float64)
-        b = gamma * (self._Q[:used] @ g.ravel())[order].astype(np.float64)
+        a = self._inner(self._S[:used], g.ravel())[order].astype(np.float64)
+        b = gamma * self._inner(self._Q[:used], g.ravel())[order].astype(np.float64)
         u = solve_triangular(R, a, check_finite=False)
         middle = np.diag(R.diagonal()) + gamma * self._YQ[np.ix_(order, order)]
         v = solve_triangular(R, middle @ u - b, trans="T", check_finite=False)
@@ -86,3 +93,12 @@ class Memory:
         out = out.reshape(self.shape)
         out -= dtype.type(gamma) * below
         return out
+
+
+class SpanMemory(Memory):
+    """The same for vectors in the span of the rows, (2, k, m): numbers of the rows, and their images."""
+
+    def _inner(self, rows: FloatArray, vector: FloatArray) -> FloatArray:
+        half = len(vector) // 2
+        products: FloatArray = rows[:, :half] @ vector[half:]
+        return products

@@ -7,8 +7,9 @@ Hessian is mean s_i (diag(u_i) - v_i v_i^T) (x) a_i a_i^T + alpha I. Its model i
 
 which is exact where there is one output or the rows share one curvature: for the squared loss, and for any loss at P = 0. With
 M = Q diag(m) Q^T it is inverted in the rows of Q^T P: ``m_c (G + alpha / mean(m))`` stands for row c. A direction that M does
-not see (softmax: all logits raised alike) has the curvature alpha alone. G comes from all rows where they are short or few,
-else from `_ROWS_A_COLUMN` p rows, drawn with probabilities s_i t_i, so that its price does not grow with n.
+not see (softmax: all logits raised alike) has the curvature alpha alone. G comes from all rows where they are few, else from
+at most about m of them, a multiple of p: row i is taken with the probability min(1, s_i t_i m / sum s_j t_j) and counts for
+those that are not. So the price does not grow with n, and rows fitted beyond doubt, most of w8a, are hardly read.
 
 Source: M (x) G: Martens and Grosse, arXiv:1503.05671; rows drawn by curvature: Xu et al., arXiv:1607.00559.
 """
@@ -30,16 +31,17 @@ Floats = NDArray[np.float64]
 _GRAM_LIMIT = 2048  # columns: beyond, p^3 work and p^2 numbers are no longer small beside a pass
 _GRAM_CHEAP = 512  # columns up to which it is built whatever n is
 _ROWS_A_COLUMN = 16  # relative error of G about sqrt(1 / 16): 4 percent more iterations than from all 60000 rows of MNIST
+_ROWS_OF_NEWTON = 512  # 1 / 20: near the optimum a step still divides what is left of the objective by some hundreds
 _BLOCK_NUMBERS = 1 << 21  # of rows or logits held at once
 _LEAST_CURVATURE = 1e-6  # of s_i t_i: rows fitted beyond doubt must not make the model flat
 _FLAT = 1e-10  # relative eigenvalue of M below which the loss does not see a direction
 _LEAST_PIVOT = 1e-12
-_SHORT = 64  # numbers a row holds, up to which G from all rows costs no more than a few passes
+_SHORT = 64  # numbers a row holds, up to which that many rows cost no more than a few passes
 
 
 @dataclass(frozen=True)
 class Metric:
-    """H^-1 for gradients (k, p). exact: it is the Hessian at these weights, from all rows.
+    """H^-1 for gradients (k, p). exact: it is so close to the Hessian that steps are Newton's.
 
     Q (k, k). scale (k, p): H^-1 in the rows of Q^T P, or in those that M sees what is left of it beside that of `factor`, the
     Cholesky factor (p, p) of G with its penalty and a unit diagonal, root (p,) the roots of the diagonal it had. seen (k,).
@@ -68,7 +70,7 @@ def resolve(asked: str, problem: Problem) -> str:
     """The kind that "auto" stands for on this problem; every other is itself."""
     if asked != "auto":
         return asked
-    n, k, p = problem.n, problem.n_outputs, _columns(problem)
+    n, k, p = problem.n, problem.n_outputs, columns(problem)
     if p <= _GRAM_CHEAP or (p <= _GRAM_LIMIT and p * p <= 16 * n * k):
         return "gram"
     return "none" if is_sparse(problem.X) else "diagonal"  # words of 20 newsgroups: 36 iterations without it, 40 with it
@@ -79,7 +81,7 @@ def measure(session: Session, problem: Problem, Z: FloatArray, alpha: float, kin
     t, M = _curvature(problem, Z)
     m, Q = np.linalg.eigh(M)
     m = np.where(m > _FLAT * m[-1], m, 0.0)
-    penalty = np.full(_columns(problem), alpha)
+    penalty = np.full(columns(problem), alpha)
     if problem.fit_intercept:
         penalty[-1] = 0.0
     if kind == "diagonal":
@@ -89,10 +91,16 @@ def measure(session: Session, problem: Problem, Z: FloatArray, alpha: float, kin
     G = session.gram(index, share)
     root, factor = _factor(G, penalty / np.exp(np.log(m[seen]).mean()), _least_pivot(problem))
     scale = np.where(seen[:, None], _inverse(m)[:, None], _inverse(penalty))
-    return Metric(Q, scale, problem.n_outputs == 1 and len(index) == problem.n, factor, root, seen)
+    return Metric(Q, scale, is_newton(problem), factor, root, seen)
 
 
-def _columns(problem: Problem) -> int:
+def is_newton(problem: Problem) -> bool:
+    """Whether "gram" is so close to the Hessian that steps are Newton's."""
+    return problem.n_outputs == 1 and (problem.n <= _ROWS_A_COLUMN * columns(problem) or row_numbers(problem.X) <= _SHORT)
+
+
+def columns(problem: Problem) -> int:
+    """Weights of an output, the intercept among them."""
     return int(problem.X.shape[1]) + int(problem.fit_intercept)
 
 
@@ -134,12 +142,12 @@ def _second_moments(problem: Problem, t: Floats) -> Floats:
 
 def _rows(problem: Problem, t: Floats) -> tuple[NDArray[np.int64], Floats]:
     """Numbers of the rows that G is made of, and what each counts."""
-    n, m = len(t), _ROWS_A_COLUMN * _columns(problem)
-    if m >= n or row_numbers(problem.X) <= _SHORT:
+    n, p = len(t), columns(problem)
+    if n <= _ROWS_A_COLUMN * p:
         return np.arange(n), t / n
-    steps = np.cumsum(t)  # one row from each of m parts of equal weight; a fixed seed, so that the method stays deterministic
-    places = (np.arange(m) + np.random.default_rng(0).random(m)) * (steps[-1] / m)
-    return np.minimum(np.searchsorted(steps, places), n - 1), np.full(m, steps[-1] / (m * n))
+    least = t.sum() / (p * (_ROWS_OF_NEWTON if is_newton(problem) else _ROWS_A_COLUMN))
+    kept = np.flatnonzero(np.random.default_rng(0).random(n) * least < t)  # a fixed seed: the method stays deterministic
+    return kept, np.maximum(t[kept], least) / n
 
 
 def _least_pivot(problem: Problem) -> float:

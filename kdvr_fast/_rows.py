@@ -35,16 +35,21 @@ class CsrRows:
         """Type of the values."""
         return self.data.dtype
 
+    def take(self, rows: slice | NDArray[np.integer[Any]]) -> CsrRows:
+        """A copy of some rows."""
+        which = np.arange(self.shape[0])[rows]
+        starts = self.indptr[which].astype(np.int64)
+        counts = self.indptr[which + 1] - starts
+        indptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+        at = np.arange(indptr[-1]) + np.repeat(starts - indptr[:-1], counts)
+        return CsrRows(self.data[at], self.indices[at], indptr, (len(which), self.shape[1]))
+
     def __getitem__(self, rows: slice | NDArray[np.integer[Any]]) -> Any:
         """A copy of some rows as a `scipy.sparse.csr_array`."""
         from scipy.sparse import csr_array
 
-        which = np.arange(self.shape[0])[rows]
-        starts = self.indptr[which].astype(np.int64)
-        counts = self.indptr[which + 1] - starts
-        indptr = np.concatenate([[0], np.cumsum(counts)])
-        at = np.arange(indptr[-1]) + np.repeat(starts - indptr[:-1], counts)
-        return csr_array((self.data[at], self.indices[at], indptr), shape=(len(which), self.shape[1]))
+        some = self.take(rows)
+        return csr_array((some.data, some.indices, some.indptr), shape=some.shape)
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,20 +17,24 @@ Hager and Zhang, "A New Conjugate Gradient Method with Guaranteed Descent and an
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 
+from ._job import Job
+from ._line import Line
 from ._measuring import Weights, accuracy, compare, objective
 from ._memory import Memory
+from ._point import PassPoint, Point
 from ._precondition import Floats, measure, resolve
+from ._sample import sample_of, worth_making
 from ._training import Run
-from .backends.base import ControlVariate, FloatArray, Pass
+from .backends.base import ControlVariate, FloatArray
 from .history import NAN, make_row
-from .losses import LOSSES
+from .methods import FullBatch
 from .result import DivergenceError, Status
 
 _FIRST_LOOK = 10  # iterations until the Hessian is looked at anew: the first point says little about the last
@@ -42,18 +46,6 @@ _NOISE_OF_SUMS = 8 * float(np.finfo(np.float64).eps)
 _PATIENCE = 100  # iterations without a smaller gradient, values lost in rounding: on the way it rises and falls,
 _NEWTON_PATIENCE = 3  # but not in Newton's steps
 _GROWN = 100.0  # times the smallest gradient: steps that follow nothing but rounding lead away
-_LINE_TRIALS, _LINE_FLAT, _LONGEST = 6, 0.1, 32.0  # steps to a minimum along a line, its slope, its length
-
-
-@dataclass(frozen=True)
-class _Point:
-    """Weights of X's dtype and what the pass there gave: value of the minimised function, its gradient (k, p)."""
-
-    weights: Weights
-    read: Pass
-    value: float
-    gradient: Floats
-    norm: float  # of the gradient
 
 
 class _Stop(Exception):
@@ -77,6 +69,7 @@ class Descent(Run):
     """A run whose epochs are iterations of L-BFGS, or Newton's."""
 
     exhausted = False  # the objective decreases no further
+    enough: float | None = None  # in a run on a sample: the gain of a step below which it is the last
 
     def loop(self) -> Status:
         """Iterations until an end is reached."""
@@ -85,19 +78,17 @@ class Descent(Run):
             return self._iterate()
 
     def _iterate(self) -> Status:
-        options = self.plan.full_batch
-        if options is None:
-            raise TypeError(f"{self.job.method!r} makes no full-batch steps")
+        options = self.full
         self._mark = perf_counter()
-        self.bias: Floats | None = None
-        self.point = self._pass(self.job.initial)
-        self._logits: FloatArray | None = None
-        self.memory = Memory(options.memory, self.point.gradient.shape, self.job.problem.X.dtype)
+        self._begin()
         kind = resolve(options.precondition, self.job.problem)
-        look, wait = 0 if kind != "none" else options.max_iter, _FIRST_LOOK
-        least, lost = self.point.norm, 0
         try:
             self._ask(self.point)
+            sample = sample_of(self.job, kind) if self.enough is None else None
+            if sample is not None:
+                self._jump(sample)
+            look, wait = self.finished.epochs if kind != "none" else options.max_iter, _FIRST_LOOK
+            least, lost = self.point.norm, 0
             while self.finished.epochs < options.max_iter and lost < (_NEWTON_PATIENCE if self._newton() else _PATIENCE):
                 if self.finished.epochs == look:
                     look = self._look(kind, wait)
@@ -111,10 +102,27 @@ class Descent(Run):
                 lost = lost + 1 if near and self.point.norm >= least else 0
                 least = min(least, self.point.norm)
                 self._iteration(self.point)
+                if self.enough is not None and before.value - self.point.value <= self.enough:
+                    break
         except _Stop as stop:
             return stop.status
         self.exhausted = self.finished.epochs < options.max_iter
         return Status.COMPLETED
+
+    @property
+    def full(self) -> FullBatch:
+        """Options of the method."""
+        if self.plan.full_batch is None:
+            raise TypeError(f"{self.job.method!r} makes no full-batch steps")
+        return self.plan.full_batch
+
+    def _begin(self) -> None:
+        """The first point, and a memory for points of its kind."""
+        self.bias: Floats | None = None
+        self.point: Point = self._pass(self.job.initial)
+        self._logits: FloatArray | None = None  # (n, k), of the point
+        self._moving: FloatArray | None = None  # of the direction
+        self.memory = Memory(self.full.memory, self.point.gradient.shape, self.job.problem.X.dtype)
 
     def message(self, status: Status) -> str:
         """How the run ended, in a sentence."""
@@ -135,7 +143,7 @@ class Descent(Run):
         """P (k, p)."""
         return np.column_stack([W, b]) if self.job.problem.fit_intercept else W
 
-    def _pass(self, weights: Weights) -> _Point:
+    def _pass(self, weights: Weights) -> PassPoint:
         """One read of the rows. Raises DivergenceError where the function is not finite."""
         variate = self._variate(0)
         first = self.bias is None and variate.lam > 0
@@ -154,7 +162,7 @@ class Descent(Run):
         norm = float(np.linalg.norm(gradient))
         if not (np.isfinite(value) and np.isfinite(norm)):
             raise DivergenceError(self.finished.epochs + 1, value, NAN)
-        return _Point(weights, read, value, gradient, norm)
+        return PassPoint(weights, read, value, gradient, norm)
 
     def _moved(self, D: FloatArray, t: float) -> Weights:
         """The weights P + t D."""
@@ -163,12 +171,34 @@ class Descent(Run):
         step = W.dtype.type(t)
         return W + step * D[:, :d], b + step * D[:, d] if self.job.problem.fit_intercept else b
 
-    def _near(self, one: _Point, other: _Point) -> bool:
+    def _less(self, before: Point, after: Point, slope: float, now: float) -> bool:
+        """Whether a step decreases the function by enough; slope, now: along it at its start and its end, times its length."""
+        if self._near(after, before):
+            return now <= (2 * _DECREASE - 1) * slope
+        return after.value - before.value <= _DECREASE * slope
+
+    def _near(self, one: Point, other: Point) -> bool:
         """Whether rounding hides the difference of the values."""
         noise = max(_NOISE * float(np.finfo(self.job.problem.X.dtype).eps), _NOISE_OF_SUMS)
         return abs(one.value - other.value) <= noise * min(1.0, abs(other.value))
 
     # -- iterations ----------------------------------------------------------------------------------------------------
+
+    def _jump(self, sample: Job) -> None:
+        """An iteration to about the optimum of a sample of the rows, unless all rows object."""
+        run = Descent(sample, self.backend, self.n_threads)
+        run.enough = worth_making(sample)
+        try:
+            run.prepare()
+            run.loop()
+            point = self._pass(run.finished.weights)
+        except DivergenceError:
+            return
+        finally:
+            self.grad_evals += run.grad_evals * sample.n / self.job.n
+        if point.value < self.point.value:
+            self.point = point
+            self._iteration(point)
 
     def _look(self, kind: str, wait: int) -> int:
         """Put the metric of the current weights below the pairs; returns the iteration at which it is due again."""
@@ -201,26 +231,28 @@ class Descent(Run):
             first = 1 / self.point.norm if self.point.norm > 0 else 1.0
         elif self._newton() and self.job.problem.loss != "squared":
             first = self._along(D)
-        before, after = self.point, self._search(D, first)
-        self._logits = None
-        if after is None and len(self.memory):  # the pairs may mislead where the metric alone does not
+        before, found = self.point, self._search(D, first)
+        if found is None and len(self.memory):  # the pairs may mislead where the metric alone does not
             self.memory.clear()
             return self._step()
-        if after is None:
+        if found is None:
             return False
-        self.point = after
+        self.point, t = found
+        after = self.point
+        self._logits = None if self._moving is None or self._logits is None else self._logits + D.dtype.type(t) * self._moving
+        self._moving = None
         if not self._newton():
             step = [new - old for new, old in zip(after.weights, before.weights, strict=True)]
             self.memory.add(self._stack(*step), after.gradient - before.gradient)
         return True
 
-    def _search(self, D: FloatArray, t: float) -> _Point | None:
-        """The first point P + t D that satisfies both conditions, or at least the first; None if there is none."""
+    def _search(self, D: FloatArray, t: float) -> tuple[Point, float] | None:
+        """The first point P + t D that satisfies both conditions, or at least the first, with its t; None if there is none."""
         before = self.point
         slope = float(np.vdot(before.gradient, D))
         if not slope < 0:
             return None
-        best: _Point | None = None
+        best: tuple[Point, float] | None = None
         low, low_slope, high = 0.0, slope, np.inf
         for _ in range(_TRIALS):
             weights = self._moved(D, t)
@@ -228,14 +260,12 @@ class Descent(Run):
                 return best
             point = self._pass(weights)
             now = float(np.vdot(point.gradient, D))
-            less = point.value - before.value <= _DECREASE * t * slope
-            if self._near(point, before):
-                less = now <= (2 * _DECREASE - 1) * slope
+            less = self._less(before, point, t * slope, t * now)
             if less and now >= _STEEP * slope:
-                return point
+                return point, t
             root = low + (t - low) * low_slope / (low_slope - now) if now > low_slope else np.inf  # where the slope is 0
             if less:
-                best, low, low_slope = point, t, now
+                best, low, low_slope = (point, t), t, now
             else:
                 high = t
             if np.isinf(high):
@@ -245,67 +275,56 @@ class Descent(Run):
         return best
 
     def _along(self, D: FloatArray) -> float:
-        """About the t at which F(P + t D) is least, from the logits alone: Newton's method on its slope, which rises with t."""
-        problem, l2 = self.job.problem, self.job.step.l2
-        loss, d = LOSSES[problem.loss], problem.X.shape[1]
-        intercept = D[:, d] if problem.fit_intercept else np.zeros(len(D), D.dtype)
-        z, dz = self._at_point(), self.session.logits(D[:, :d], intercept)
+        """About the t at which F(P + t D) is least."""
+        problem, d = self.job.problem, self.job.problem.X.shape[1]
+        V = D[:, :d]
+        self._moving = self.session.logits(V, D[:, d] if problem.fit_intercept else np.zeros(len(D), D.dtype))
         self.grad_evals += 1
-        s = dz if problem.weights is None else dz * problem.weights[:, None]
-        W, V = (w.astype(np.float64) for w in (self.point.weights[0], D[:, :d]))
-        constant = l2 * float(np.vdot(W, V)) - (0.0 if self.bias is None else float(np.vdot(self.bias, D)))
-        bend = l2 * float(np.vdot(V, V))
-        t, low, high = 1.0, 0.0, _LONGEST
-        flat = _LINE_FLAT * abs(float(np.vdot(self.point.gradient, D)))
-        for _ in range(_LINE_TRIALS):
-            at = z + D.dtype.type(t) * dz
-            u, v = loss.curvature(loss.link(at))
-            slope = float(np.vdot(loss.residual(problem.y, at), s)) / problem.n + constant + t * bend
-            if abs(slope) <= flat:
-                break
-            low, high = (t, high) if slope < 0 else (low, t)
-            curvature = float(np.vdot((u - v * v) * dz, s)) / problem.n + bend
-            root = t - slope / curvature if curvature > 0 else np.inf
-            t = root if low < root < high else (low + min(high, 4 * t + low)) / 2
-        return t
+        slope = float(np.vdot(self.point.gradient, D))
+        bend = self.job.step.l2 * float(np.vdot(V.astype(np.float64), V))
+        return Line(problem, self._at_point(), self._moving, slope, bend).least()
 
-    def _iteration(self, point: _Point) -> None:
+    def _iteration(self, point: Point) -> None:
         """Finish one iteration at the point. Raises _Stop if it was the last."""
         self.seconds += perf_counter() - self._mark
         job, done, variate = self.job, self.finished, self._variate(0)
-        read, (W, _) = point.read, point.weights
-        values = self._objective(point) | {"mean_sq_norm": read.sums.xx / read.sums.rows}
+        values = self._objective(point) | {"mean_sq_norm": point.sums.xx / point.sums.rows}
         if self.anchor is not None:
             values |= compare(point.weights, self.anchor)
         if "accuracy" in job.track:
             values["accuracy"] = accuracy(job.problem, point.weights)
         if "statistics" in job.track:
-            exact = read if variate.source == "none" else self.session.evaluate(*point.weights, variate)
-            done.stats.append(self._statistics(exact, W, "shuffle"))
+            exact = point.read if variate.source == "none" else self.session.evaluate(*point.weights, variate)
+            done.stats.append(self._statistics(exact, point.weights[0], "shuffle"))
         done.rows.append(
             make_row(
                 epoch=done.epochs + 1,
-                loss=read.sums.loss / read.sums.rows,
+                loss=point.sums.loss / point.sums.rows,
                 grad_evals=self.grad_evals,
                 seconds=self.seconds,
                 lam=variate.lam,
                 **values,
             )
         )
-        self.finished = replace(done, weights=point.weights, epochs=done.epochs + 1)
+        self.finished = replace(done, weights=self._end(point), epochs=done.epochs + 1)
         stop = self.ask_callbacks()
         self._ask(point)
         if stop:
             raise _Stop(Status.STOPPED)
         self._mark = perf_counter()
 
-    def _objective(self, point: _Point) -> dict[str, float]:
+    def _end(self, point: Any) -> Weights:
+        """The weights that an iteration ends with."""
+        weights: Weights = point.weights
+        return weights
+
+    def _objective(self, point: Point) -> dict[str, float]:
         """The columns "objective" and "grad_norm", without the constant part of the gradient."""
         if self.bias is None:
             return {"objective": point.value, "grad_norm": point.norm}
         return objective(point.read, point.weights[0], self.job.step)
 
-    def _ask(self, point: _Point) -> None:
+    def _ask(self, point: Point) -> None:
         """Ask the criterion; raises _Stop if it is met."""
         if self.criterion is not None:
             self.criterion.check(point.norm, self.finished.epochs)

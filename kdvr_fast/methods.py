@@ -261,11 +261,13 @@ class LBFGS:
     looked at anew after 10, 30, 70, 150, ... iterations:
 
     - "gram": G (d, d), M (k, k); by Cholesky factor. Ill-conditioned data need it. G is made of 16 d rows drawn by their
-      curvature, or of all where they are short (64 numbers, non-zeros of sparse rows) or not more. Made of all rows and with
-      one output it is the Hessian itself, looked at in every iteration: these are Newton's steps, with no pairs kept.
+      curvature, or of all where they are not more. With one output and short rows (64 numbers, non-zeros of sparse rows) it is
+      512 d, so close to the Hessian that steps are Newton's: it is looked at in every iteration, and no pairs are kept. Where
+      there are many such rows and no initial weights, the first iteration goes to the optimum of a quarter of them or less.
     - "diagonal": the diagonal of G, from all rows.
     - "auto": "gram" where it costs little beside the passes (d up to 512, or up to 2048 if d^2 <= 16 n k), else "diagonal", or
-      "none" for sparse rows.
+      "none" for sparse rows. With "none", sparse rows fewer than d, zero coef_init and no teacher, all is done on numbers of
+      the rows instead of weights.
 
     Source: Liu and Nocedal, 1989; the compact form of Byrd, Nocedal and Schnabel, 1994; M (x) G as in Martens and Grosse,
     arXiv:1503.05671.

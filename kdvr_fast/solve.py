@@ -13,6 +13,7 @@ from . import _validation as check
 from ._job import Callback, Job
 from ._measuring import Weights
 from ._problem import make_problem
+from ._span import SpanDescent, spans
 from ._training import Run, train
 from .backends import get_backend
 from .backends.base import FloatArray, Problem, Step
@@ -200,7 +201,8 @@ def solve(
         callbacks=_callbacks(callbacks),
         tol=None if tol is None else check.positive(tol, "tol"),
     )
-    return train((Run if full is None else Descent)(job, engine, n_threads))
+    kind = Run if full is None else SpanDescent if spans(job) else Descent
+    return train(kind(job, engine, n_threads))
 
 
 def _plan(method: Method, teacher: Teacher | None, loss: str) -> Plan:

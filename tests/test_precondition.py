@@ -108,6 +108,28 @@ def test_rows_drawn_by_curvature_stand_for_all(monkeypatch):
     assert not metric.exact
 
 
+@pytest.mark.parametrize("index", [None, np.int32])
+def test_newton_takes_all_rows_that_matter_and_some_that_do_not(index, monkeypatch):
+    """5000 rows, most of them fitted beyond doubt: the Hessian to a twentieth, from few of them."""
+    problem = make_problem("logistic", n=5000, d=4, fit_intercept=False, scale=6.0, weighted=True)
+    problem = dataclasses.replace(problem, X=problem.X if index is None else to_csr(problem.X, index))
+    dense = dataclasses.replace(problem, X=np.asarray(problem.X[:] if index is None else problem.X[:].toarray()))
+    weights = make_point(dense)
+    session = get_backend("native").open(problem, 1)
+    taken = []
+    monkeypatch.setattr(
+        type(session), "gram", lambda self, rows, t: taken.append(len(rows)) or reference_gram(dense.X, rows, t)
+    )
+    metric = measure(session, problem, session.logits(*weights), 0.0, "gram")
+    inverse = np.array([metric.solve(e[None])[0] for e in np.eye(4)])
+    values = np.linalg.eigvals(inverse @ hessian(dense, weights, 0.0)).real
+    assert metric.exact and taken[0] < 2100 and 0.8 < values.min() < values.max() < 1.25
+
+
+def reference_gram(X, rows, t):
+    return X[rows].T @ (t[:, None] * X[rows])
+
+
 def test_auto_takes_the_gram_matrix_where_it_is_cheap():
     small, wide = make_problem("softmax", n=30, d=5), make_problem("softmax", n=30, d=600)
     assert [resolve("auto", small), resolve("auto", wide), resolve("none", small)] == ["gram", "diagonal", "none"]

@@ -79,3 +79,21 @@ def test_gram_of_empty_rows_is_the_intercept_s(backend):
     problem = dataclasses.replace(problem, X=to_csr(np.zeros((5, 3))))
     G = get_backend(backend).open(problem, 2).gram(np.arange(5), np.arange(5.0))
     assert np.array_equal(G, 10.0 * np.diag([0, 0, 0, 1]))
+
+
+@pytest.mark.parametrize("index", [np.int32, np.int64])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("k", [1, 3, 20])
+def test_products_with_the_transpose(k, dtype, index, backend):
+    """Weights of numbers of the rows and their images; some rows and some features are empty."""
+    problem = make_problem("squared", n=700, d=900, k=k, dtype=dtype, density=0.02)
+    problem.X[::50] = 0
+    problem.X[:, ::70] = 0
+    A = problem.X.astype(np.float64)
+    C = np.random.default_rng(1).normal(size=(k, 700)).astype(dtype)
+    thin = dataclasses.replace(problem, X=to_csr(problem.X, index))
+    sessions = [get_backend(backend).open(thin, threads) for threads in (1, 2, 3, 200)]
+    for name, expected in (("combine", C @ A), ("images", C @ A @ A.T)):
+        found = [getattr(session, name)(C) for session in (*sessions, sessions[0])]
+        assert found[0].dtype == dtype and relative(found[0], expected) < 30 * np.finfo(dtype).eps, name
+        assert all(np.array_equal(values, found[0]) for values in found), name

@@ -11,6 +11,7 @@
 #include "block.hpp"
 #include "compress.hpp"
 #include "parts.hpp"
+#include "span.hpp"
 
 namespace kdvr {
 
@@ -97,6 +98,10 @@ class Session {
     void logits(const T* coef, const T* intercept, T* z, const Poll& poll);
     // G (p x p, p = d + 1 with an intercept) = sum of weight_i a_i a_i^T over some sparse rows; see gram.hpp.
     void gram(const std::int64_t* rows, const double* weights, Index count, double* G, const Poll& poll) const;
+    // Sparse rows: weights (k x d) from numbers C (k x n) of the rows, and their logits (k x n) without intercepts; see
+    // span.hpp.
+    void combine(const T* C, T* coef, const Poll& poll) { span().combine(C, coef, poll); }
+    void images(const T* C, T* Z, const Poll& poll) { span().images(C, Z, poll); }
 
   private:
     class Stepper;
@@ -108,6 +113,10 @@ class Session {
     // All rows once, at the weights `w`: pass.cpp.
     Pass pass(Weights<T>& w, const ControlVariate& variate, T* residuals_out, const Poll& poll);
     Weights<T>& read_at(const T* coef, const T* intercept);
+    Span<T>& span() {
+        if (!span_) span_ = std::make_unique<Span<T>>(p_);
+        return *span_;
+    }
     void set_mean(const Buffer<double>& coef, const Buffer<double>& intercept);
     std::optional<Pass> rebuild_anchor(const Poll& poll);
     void take_step(Stepper& stepper, const Batch& batch, Sums& sums);
@@ -123,6 +132,7 @@ class Session {
     std::uint64_t compressed_ = 0;  // steps so far that ended with a compression
     bool cached_ = false, mean_ = false;
     std::unique_ptr<Weights<T>> read_at_;
+    std::unique_ptr<Span<T>> span_;
     std::vector<std::unique_ptr<Reading<T>>> readings_;
 };
 

@@ -207,6 +207,12 @@ class Session(Protocol):
     def logits(self, coef: FloatArray, intercept: FloatArray) -> FloatArray:
         """W a_i + b of all rows at the given weights, (n, k), of X's dtype."""
 
+    def combine(self, numbers: FloatArray) -> FloatArray:
+        """Weights in the span of sparse rows: sum over i of numbers_i (x) a_i, (k, d), from numbers (k, n), of X's dtype."""
+
+    def images(self, numbers: FloatArray) -> FloatArray:
+        """The logits (k, n) of `combine(numbers)` without an intercept, of X's dtype."""
+
     def gram(self, rows: NDArray[np.int64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """G (p, p) = sum over some rows of weights_i a_i a_i^T, each a_i with a 1 behind it where there is an intercept.
 

@@ -103,6 +103,12 @@ class NativeSession:
     def logits(self, coef: FloatArray, intercept: FloatArray) -> FloatArray:
         return self._core.logits(self._plain(coef), self._plain(intercept))
 
+    def combine(self, numbers: FloatArray) -> FloatArray:
+        return self._core.combine(self._plain(numbers))
+
+    def images(self, numbers: FloatArray) -> FloatArray:
+        return self._core.images(self._plain(numbers))
+
     def gram(self, rows: NDArray[np.int64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
         if is_sparse(self._problem.X):
             return self._core.gram(rows, weights)

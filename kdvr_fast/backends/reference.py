@@ -136,6 +136,12 @@ class ReferenceSession:
     def logits(self, coef: FloatArray, intercept: FloatArray) -> FloatArray:
         return self._logits(self.p.X[:], coef, intercept)
 
+    def combine(self, numbers: FloatArray) -> FloatArray:
+        return np.asarray((self.p.X[:].T @ numbers.T).T)
+
+    def images(self, numbers: FloatArray) -> FloatArray:
+        return np.asarray((self.p.X[:] @ self.combine(numbers).T).T)
+
     def gram(self, rows: NDArray[np.int64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
         return gram(self.p.X, rows, weights, self.p.fit_intercept)
 
