@@ -226,6 +226,34 @@ def test_a_refresh_in_the_middle_settles_every_feature(backend, kind):
         np.testing.assert_allclose(b, a, rtol=0, atol=200 * 4 * EPS)
 
 
+# -- products of neighbours --------------------------------------------------------------------------------------------------
+
+
+@every_compiled_backend
+@pytest.mark.parametrize("index", [np.int32, np.int64])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_neighbours_of_every_length(backend, dtype, index):
+    """Rows with 0 to 40 of 50 features: each meets each. Whole numbers, and a rate of 0, so that the sums are exact."""
+    rng = np.random.default_rng(0)
+    lengths = np.append(np.arange(20), [31, 32, 33, 40])
+    n, k = len(lengths), 3
+    X = np.zeros((n, 50), dtype)
+    for row, length in zip(X, lengths, strict=True):
+        row[rng.choice(50, length, replace=False)] = rng.integers(1, 9, length)
+    S = sparse.csr_array(X)
+    S.indices, S.indptr = S.indices.astype(index), S.indptr.astype(index)
+    session = get_backend(backend).open(Problem(S, np.ones((n, k), dtype), "squared", k, None, True))
+    session.set_weights(np.zeros((k, 50), dtype), np.zeros(k, dtype))
+    rates, step, expected = np.zeros(1), Step(), X @ X.T + 1
+    got = np.zeros((n, n))
+    for i in range(n):
+        for j in range(n):
+            sums = session.epoch(np.array([i, j]), rates, step, ControlVariate()).sums
+            got[i, j] = sums.pair_xx / k
+            assert sums.xx == k * (expected[i, i] + expected[j, j])
+    np.testing.assert_array_equal(got, expected)
+
+
 # -- size, threads, long walks ---------------------------------------------------------------------------------------------
 
 

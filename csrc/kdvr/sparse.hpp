@@ -7,7 +7,7 @@
 #pragma once
 
 #include "simd.hpp"
-#include "sparse_kernels.hpp"
+#include "sparse_pairs.hpp"
 
 namespace kdvr::KDVR_ISA {
 
@@ -105,43 +105,6 @@ void sparse_logits(const SparseRow<T>* a, Index rows, const T* w, const T* ancho
     for (Index r = 0; r < rows; ++r) {
         sparse_logits_of<T, I>(a[r], w, scale, k, kp, z + r * 2 * kp);
         if (anchor) sparse_logits_of<T, I>(a[r], anchor, T(1), k, kp, z + r * 2 * kp + kp);
-    }
-}
-
-template <class T>
-KDVR_INLINE T sparse_norm(const SparseRow<T>& a) {
-    constexpr Index L = kLanes<T>;
-    Vec<T> total{};
-    for (Index i = 0; i < a.count; i += L) {
-        const Vec<T> x = load_part(a.value, i, a.count);
-        total += x * x;
-    }
-    return sum<T>(total);
-}
-
-template <class T, class I>
-KDVR_INLINE void scatter(const SparseRow<T>& a, T* dense) {
-    const I* const index = static_cast<const I*>(a.index);
-    for (Index i = 0; i < a.count; ++i) dense[index[i]] = a.value[i];
-}
-
-template <class T, class I>
-KDVR_INLINE void unscatter(const SparseRow<T>& a, T* dense) {
-    const I* const index = static_cast<const I*>(a.index);
-    for (Index i = 0; i < a.count; ++i) dense[index[i]] = T(0);
-}
-
-template <class T, class I>
-void sparse_row_products(const SparseRow<T>* a, Index rows, const SparseRow<T>* before, T one, T* scratch, T* norm, T* pair) {
-    for (Index i = 0; i < rows; ++i) {
-        norm[i] = sparse_norm(a[i]) + one;
-        if (!pair) continue;
-        const SparseRow<T>* const other = i > 0 ? a + i - 1 : before;
-        pair[i] = T(0);
-        if (!other) continue;
-        scatter<T, I>(*other, scratch);
-        pair[i] = sparse_dot<T, I>(a[i], scratch) + one;
-        unscatter<T, I>(*other, scratch);
     }
 }
 
@@ -401,7 +364,7 @@ void sparse_prefetch_weights(const SparseRow<T>* a, Index rows, Index k, Index s
         const I* const index = static_cast<const I*>(a[r].index);
         for (Index j = 0; j < a[r].count; ++j) {
             const T* const p = w + static_cast<Index>(index[j]) * stride;
-            for (Index c = 0; c < k; c += line) __builtin_prefetch(p + c, 1, 3);
+            for (Index c = 0; c < k; c += line) __builtin_prefetch(p + c, 0, 2);  // the first level is that of the row at hand
         }
     }
 }

@@ -45,8 +45,7 @@ class SparseReader final : public Reader<T> {
         const auto [one, norm, pair] = m.products;
         if (!norm) return;
         const SparseRow<T>* before = m.from > 0 ? rows - 1 : has_before_ ? &before_ : nullptr;
-        if (pair) scratch_[m.chunk].reserve(p_.X.d);
-        kernel_.row_products(rows, m.count, before, one, scratch_[m.chunk].data(), norm, pair);
+        kernel_.row_products(rows, m.count, before, one, norm, pair);
     }
     void add_double(const T* q, Index ldq, bool both, const Layout& layout, double* sum) const override {
         for_features([&](Index from, Index to) {
@@ -85,7 +84,6 @@ class SparseReader final : public Reader<T> {
     SparseRow<T> before_;
     std::vector<SparseRow<T>> a_, coming_;
     const T* prefetched_[3] = {};  // matrices too large to stay near
-    Buffer<T> scratch_[kMaxChunks];
 };
 
 template <class T>
