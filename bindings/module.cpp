@@ -163,9 +163,10 @@ class Bound {
 
     WalkTuple epoch(const py::array& order, const py::array& rates, const py::array& refresh_at, double loss_limit,
                     Index batch_size, double l2, double l1, double momentum, bool nesterov, bool average, bool statistics,
-                    const std::optional<CompressionTuple>& compression, double lam, const std::string& source, bool use_mean,
-                    bool update_table, std::optional<double> temperature) {
-        require(batch_size > 0 && rates.size() > 0, "batch_size and learning_rates: at least one expected");
+                    Index pairs_every, const std::optional<CompressionTuple>& compression, double lam,
+                    const std::string& source, bool use_mean, bool update_table, std::optional<double> temperature) {
+        require(batch_size > 0 && pairs_every > 0 && rates.size() > 0,
+                "batch_size, pairs_every, learning_rates: at least one expected");
         Route route;
         route.rows = order.size();
         route.order = flat<std::int64_t>(order, route.rows, "order");
@@ -176,7 +177,7 @@ class Bound {
         route.n_refresh = refresh_at.size();
         route.refresh_at = flat<std::int64_t>(refresh_at, route.n_refresh, "refresh_at");
         route.loss_limit = loss_limit;
-        const Step step{batch_size, l2, l1, momentum, nesterov, average, statistics, compressed(compression)};
+        const Step step{batch_size, l2, l1, momentum, nesterov, average, statistics, pairs_every, compressed(compression)};
         const ControlVariate v = control_variate(lam, source, use_mean, update_table, temperature);
         require((v.source != AnchorKind::table && !update_table) || session_->has_table(), "source: no table was stored");
         Walk walk;
@@ -267,8 +268,8 @@ void bind_session(py::module_& m, const char* name, const char* doc) {
         .def("gram", &B::gram, py::arg("rows"), py::arg("weights"))
         .def("epoch", &B::epoch, py::arg("order"), py::arg("learning_rates"), py::kw_only(), py::arg("refresh_at"),
              py::arg("loss_limit"), py::arg("batch_size"), py::arg("l2"), py::arg("l1"), py::arg("momentum"),
-             py::arg("nesterov"), py::arg("average"), py::arg("statistics"), py::arg("compression"), py::arg("lam"),
-             py::arg("source"), py::arg("use_mean"), py::arg("update_table"), py::arg("temperature"));
+             py::arg("nesterov"), py::arg("average"), py::arg("statistics"), py::arg("pairs_every"), py::arg("compression"),
+             py::arg("lam"), py::arg("source"), py::arg("use_mean"), py::arg("update_table"), py::arg("temperature"));
 }
 
 bool csr_sound_of(const CsrArrays& X, bool finite) {

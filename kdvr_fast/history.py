@@ -1,7 +1,8 @@
 """The history of a run: one row an epoch, columns of float64.
 
 The variance columns come from the epoch's own sums, at no extra read of the data. With r_i, c_i the weighted residuals met on
-the way, and pairs of consecutive rows standing for independent draws (they estimate squared norms of mean gradients):
+the way, and pairs of consecutive rows standing for independent draws (they estimate squared norms of mean gradients; where
+there are many rows and outputs, one row in up to eight is paired):
 
     variance = factor [ (xx - 2 lam xt + lam^2 tt) / rows  -  (pair_xx - 2 lam pair_xt + lam^2 pair_tt) / pairs ]
 

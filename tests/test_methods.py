@@ -202,7 +202,7 @@ def test_lam_outside_its_range_is_refused(method, lam):
 
 
 @pytest.mark.parametrize("method", WITH_LAM, ids=lambda m: m.__name__)
-@pytest.mark.parametrize("lam", ["auto", None, True, [0.5], 0.5j])
+@pytest.mark.parametrize("lam", ["automatic", None, True, [0.5], 0.5j])
 def test_lam_of_another_type_is_refused(method, lam):
     also = "" if method is kd.LBFGS else r", a kdvr_fast\.Geometric schedule, or 'auto'"  # iterations are no epochs
     with pytest.raises(TypeError, match=f"must be a number{also}, got"):

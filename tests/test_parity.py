@@ -83,6 +83,7 @@ def cases(draw):
         nesterov=momentum > 0 and draw(st.booleans()),
         average=draw(st.booleans()),
         statistics=draw(st.booleans()),
+        pairs_every=draw(st.sampled_from([1, 1, 2, 7])),
     )
     return Case(
         loss=loss,

@@ -62,7 +62,7 @@ class Block {
 
     // The next block has no row before it.
     void forget() {
-        count_ = 0;
+        count_ = walked_ = 0;
         reader_->forget();
     }
 
@@ -82,6 +82,7 @@ class Block {
             weight_[0] = weight(count_ - 1);
         }
         point(rows, count, offset);
+        first_ = walked_, walked_ += count;
         for (Index i = 0; i < count; ++i) {
             const auto at = static_cast<std::size_t>(i);
             const Index row = rows[i];
@@ -98,7 +99,8 @@ class Block {
     // What a sweep over the block's rows gives: q = s (r - lam c), or [s r, s c] when stacked, in rows of ldq.
     struct Sweep {
         const ControlVariate& variate;
-        bool statistics, pairs, stacked;  // pairs: of neighbours, with statistics
+        bool statistics, stacked;
+        Index pairs_every;  // of so many rows one is paired with the row before it, with statistics; 0: none
         Index ldq;
         Index outputs;               // columns of q that are used
         const std::int64_t* coming;  // rows that the next block will gather, to be asked for ahead of time
@@ -121,7 +123,7 @@ class Block {
         kdvr::run(n, useful_threads(reader_->entries() * outputs, p_.threads), [&](Index c) { run_chunk(w, sweep, c, n); });
         for (Index c = 0; c < n; ++c) {
             sums.add(part_[c]);
-            if (c > 0 && sweep.statistics && sweep.pairs)
+            if (c > 0 && sweep.statistics && sweep.pairs_every > 0)
                 add_pair(chunk_start(c, n), sweep.variate.source != AnchorKind::none, sums);
             for (Index o = 0; o < sweep.outputs; ++o) column_sums[o] += columns_[c * 2 * p_.k + o];
         }
@@ -162,13 +164,17 @@ class Block {
         const Index from = chunk_start(chunk, n), rows = chunk_start(chunk + 1, n) - from;
         const Range coming = {chunk * sweep.n_coming / n, (chunk + 1) * sweep.n_coming / n};
         const RowProducts<T> products = {p_.fit_intercept ? T(1) : T(0), sweep.statistics ? norm_.data() + from : nullptr,
-                                         sweep.pairs ? pair_.data() + from : nullptr};
+                                         sweep.pairs_every > 0 ? pair_.data() + from : nullptr, first_ + from,
+                                         std::max<Index>(sweep.pairs_every, 1)};
         const bool both = sweep.variate.source == AnchorKind::weights;
         if (sweep.parts) expect_outputs(sweep, from, rows);
         reader_->multiply({chunk, from, rows, coming, both, z_.data() + from * 2 * kp_, products}, w);
         Sums& sums = part_[chunk] = Sums{};
         sums.rows = static_cast<double>(rows);
-        if (sweep.statistics) sums.pairs = static_cast<double>(from > 0 || reader_->has_before() ? rows : rows - 1);
+        if (sweep.statistics) {
+            const Index alone = from > 0 || reader_->has_before() ? 0 : 1;
+            for (Index i = alone; i < rows; ++i) sums.pairs += products.wants_pair(i) ? 1 : 0;
+        }
         kernels<T>().residuals(residual_job(w, sweep, from, rows, sums));
 
         double* const columns = columns_.data() + chunk * 2 * p_.k;
@@ -214,6 +220,7 @@ class Block {
 
     const Problem<T>& p_;
     Index kp_, max_rows_, max_chunks_, count_ = 0, offset_ = 0;
+    Index first_ = 0, walked_ = 0;  // of the walk: this block's first row, rows so far
     std::unique_ptr<Reader<T>> reader_;
     std::vector<const T*> target_, table_;
     std::vector<std::int64_t> label_;

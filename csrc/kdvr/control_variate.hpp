@@ -30,6 +30,7 @@ struct Step {
     Index batch_size = 1;
     double l2 = 0, l1 = 0, momentum = 0;
     bool nesterov = false, average = false, statistics = true;
+    Index pairs_every = 1;
     Compression compression;
 
     // Whether every step moves all weights, whatever the features of its rows.

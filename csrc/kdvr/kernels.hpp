@@ -105,12 +105,16 @@ struct Ahead {
 template <class T>
 struct SparseKernels;
 
-// norm[i] = |a_i|^2 + one, pair[i] = <a_i, a_{i-1}> + one. norm null: neither is wanted; pair null: it is not.
+// norm[i] = |a_i|^2 + one, pair[i] = <a_i, a_{i-1}> + one, or 0 where it is not wanted: of every `every`-th row of the walk, of
+// which this block's first is number `first`. norm null: neither is wanted; pair null: none is.
 template <class T>
 struct RowProducts {
     T one;
     T* norm;
     T* pair;
+    Index first = 0, every = 1;
+
+    bool wants_pair(Index i) const { return (first + i) % every == 0; }
 };
 
 template <class T>

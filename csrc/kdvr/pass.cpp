@@ -42,7 +42,7 @@ Pass Session<T>::pass(Weights<T>& w, const ControlVariate& variate, T* residuals
                  std::iota(to.rows.begin(), to.rows.begin() + count + coming, at);
                  to.block.forget();
                  to.block.gather(to.rows.data(), count, 0, table);
-                 to.block.run(w, {variate, true, false, true, ldq, outputs, to.rows.data() + count, coming, table}, to.sums,
+                 to.block.run(w, {variate, true, true, 0, ldq, outputs, to.rows.data() + count, coming, table}, to.sums,
                               to.sum_b.data());
                  to.block.rows().add_double(to.block.q(), ldq, anchored, layout, to.sum_w.data());
                  if (residuals_out) {

@@ -23,6 +23,7 @@ class Session<T>::Stepper {
     Stepper(Session& s, const Step& step, const ControlVariate& v, Index steps)
         : variate(v),
           statistics(step.statistics),
+          pairs_every(step.pairs_every),
           block(s.p_, v.update_table ? step.batch_size : 0, Block<T>::rows_in_step(s.p_, step.batch_size)),
           compressor(step.compression, s.p_.layout()),
           s_(s),
@@ -71,7 +72,7 @@ class Session<T>::Stepper {
 
     // Steps first .. last - 1 in one loop, where batches are of one row and there is a loop for such steps; else false.
     bool singles(const Route& route, Index first, Index last, Sums& sums) {
-        if (batch_size_ != 1 || variate.update_table || variate.temperature != 0) return false;
+        if (batch_size_ != 1 || pairs_every != 1 || variate.update_table || variate.temperature != 0) return false;
         const Problem<T>& p = s_.p_;
         job_.order = route.order, job_.first = first, job_.last = last, job_.steps = route.rows;
         job_.rates = route.rates, job_.one_rate = route.n_rates == 1;
@@ -86,6 +87,7 @@ class Session<T>::Stepper {
 
     const ControlVariate& variate;
     bool statistics;
+    Index pairs_every;
     Block<T> block;
     Plane<T> intercept{};
     Update<T> update{};
@@ -251,8 +253,9 @@ void Session<T>::take_step(Stepper& stepper, const Batch& batch, Sums& sums) {
         const Index parts = block.part_count();
         T* const to = parts > 0 ? stepper.parts.data() : nullptr;
         descent.meet();
-        block.run(weights_, {variate, stepper.statistics, true, false, ldq, p_.k, batch.rows + next, coming, table, to}, sums,
-                  stepper.sum_b.data());
+        block.run(weights_,
+                  {variate, stepper.statistics, false, stepper.pairs_every, ldq, p_.k, batch.rows + next, coming, table, to},
+                  sums, stepper.sum_b.data());
         if (parts > 0) {
             descent.add_parts(to, parts);
         } else {

@@ -7,7 +7,7 @@
 #pragma once
 
 #include "simd.hpp"
-#include "sparse_pairs.hpp"
+#include "sparse_kernels.hpp"
 
 namespace kdvr::KDVR_ISA {
 
@@ -105,6 +105,43 @@ void sparse_logits(const SparseRow<T>* a, Index rows, const T* w, const T* ancho
     for (Index r = 0; r < rows; ++r) {
         sparse_logits_of<T, I>(a[r], w, scale, k, kp, z + r * 2 * kp);
         if (anchor) sparse_logits_of<T, I>(a[r], anchor, T(1), k, kp, z + r * 2 * kp + kp);
+    }
+}
+
+template <class T>
+KDVR_INLINE T sparse_norm(const SparseRow<T>& a) {
+    constexpr Index L = kLanes<T>;
+    Vec<T> total{};
+    for (Index i = 0; i < a.count; i += L) {
+        const Vec<T> x = load_part(a.value, i, a.count);
+        total += x * x;
+    }
+    return sum<T>(total);
+}
+
+template <class T, class I>
+KDVR_INLINE void scatter(const SparseRow<T>& a, T* dense) {
+    const I* const index = static_cast<const I*>(a.index);
+    for (Index i = 0; i < a.count; ++i) dense[index[i]] = a.value[i];
+}
+
+template <class T, class I>
+KDVR_INLINE void unscatter(const SparseRow<T>& a, T* dense) {
+    const I* const index = static_cast<const I*>(a.index);
+    for (Index i = 0; i < a.count; ++i) dense[index[i]] = T(0);
+}
+
+template <class T, class I>
+void sparse_row_products(const SparseRow<T>* a, Index rows, const SparseRow<T>* before, const RowProducts<T>& out, T* scratch) {
+    for (Index i = 0; i < rows; ++i) {
+        out.norm[i] = sparse_norm(a[i]) + out.one;
+        if (!out.pair) continue;
+        const SparseRow<T>* const other = i > 0 ? a + i - 1 : before;
+        out.pair[i] = T(0);
+        if (!other || !out.wants_pair(i)) continue;
+        scatter<T, I>(*other, scratch);
+        out.pair[i] = sparse_dot<T, I>(a[i], scratch) + out.one;
+        unscatter<T, I>(*other, scratch);
     }
 }
 

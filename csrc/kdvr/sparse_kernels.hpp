@@ -69,8 +69,8 @@ struct SparseKernels {
     using Row = SparseRow<T>;
     // z_i = scale <a_i, w> in k numbers, and <a_i, anchor> kp behind them unless anchor is null. z: rows x 2kp.
     void (*logits)(const Row*, Index rows, const T* w, const T* anchor, T scale, Index k, Index kp, T* z);
-    // As in Kernels; pair may be null.
-    void (*row_products)(const Row*, Index rows, const Row* before, T one, T* norm, T* pair);
+    // As in Kernels; scratch: d zeros, and zeros again afterwards.
+    void (*row_products)(const Row*, Index rows, const Row* before, const RowProducts<T>&, T* scratch);
     // w_j += scale sum_i a_ij q_i, or without a scale into doubles, over the features in [from, to).
     void (*add)(const Row*, Index rows, const T* q, Index ldq, T scale, Index from, Index to, Index k, Index stride, T* w);
     void (*add_double)(const Row*, Index rows, const T* q, Index ldq, Index from, Index to, Index k, Index stride, double* sum);

@@ -97,6 +97,7 @@ class Compression:
 class Step:
     """What is done with the corrected gradient. l2 = alpha (1 - l1_ratio), l1 = alpha l1_ratio.
 
+    pairs_every: of so many rows of the walk, counted from 0 in each epoch, one is paired with the row before it.
     compression: what the weights go through after each step, None for nothing.
     statistics: accumulate second moments and pair products beside the loss (see `Sums`).
     average: fold the weights after each step into the running (Polyak) average. Not with a compression.
@@ -109,6 +110,7 @@ class Step:
     nesterov: bool = False
     average: bool = False
     statistics: bool = True
+    pairs_every: int = 1
     compression: Compression | None = None
 
 
@@ -118,9 +120,9 @@ class Sums:
 
     r, c as above; norms include the intercept's 1 where there is one.
     rows: rows visited. loss: sum s_i loss_i. xx: sum |r_i|^2 |a_i|^2. xt: sum <r_i, c_i> |a_i|^2. tt: sum |c_i|^2 |a_i|^2.
-    pairs: consecutive pairs (i, j) of the walk; pair_xx: sum <r_i, r_j> <a_i, a_j>; pair_xt: sum of the symmetrised
-    <r_i, c_j> <a_i, a_j>; pair_tt: sum <c_i, c_j> <a_i, a_j>. Neighbours are (nearly) independent draws, so pair_xx / pairs
-    estimates |grad f(x)|^2 without ever forming the gradient; a full pass leaves the pair sums at 0.
+    pairs: pairs (i, j) of neighbours in the walk, see `Step.pairs_every`; pair_xx: sum <r_i, r_j> <a_i, a_j>; pair_xt: sum of
+    the symmetrised <r_i, c_j> <a_i, a_j>; pair_tt: sum <c_i, c_j> <a_i, a_j>. Neighbours are (nearly) independent draws, so
+    pair_xx / pairs estimates |grad f(x)|^2 without ever forming the gradient; a full pass leaves the pair sums at 0.
     """
 
     rows: float = 0.0

@@ -104,7 +104,8 @@ class ReferenceSession:
             s = self._sample_weights(rows)
             batch = self._row_sums(A, s * loss, s[:, None] * r, s[:, None] * c, step.statistics)
             if step.statistics:
-                previous = self._add_pairs(batch, previous, A, s[:, None] * r, s[:, None] * c)
+                wanted = np.arange(start, start + len(rows)) % step.pairs_every == 0
+                previous = self._add_pairs(batch, previous, A, s[:, None] * r, s[:, None] * c, wanted)
             sums.add(batch)
             if not (np.isfinite(batch.loss) and batch.loss / len(rows) <= loss_limit):
                 return Walk(sums, t, passes, exploded=True)
@@ -195,16 +196,22 @@ class ReferenceSession:
             tt=float(((c * c).sum(1) * sq).sum()),
         )
 
-    def _add_pairs(self, sums: Sums, previous: Neighbour | None, A: Any, r: FloatArray, c: FloatArray) -> Neighbour:
-        """Add the products of neighbours, the last row of the previous batch included; returns this batch's last row."""
+    def _add_pairs(
+        self, sums: Sums, previous: Neighbour | None, A: Any, r: FloatArray, c: FloatArray, wanted: NDArray[np.bool_]
+    ) -> Neighbour:
+        """Add the products of wanted rows and those before them, the last of the previous batch included, which is returned."""
         A, r, c = (v.astype(np.float64) for v in (A, r, c))
         if previous is not None:
             A, r, c = (stack([p, v], axis=0) for p, v in zip(previous, (A, r, c), strict=True))
-        dots = self._row_dots(A[:-1], A[1:])
+        else:
+            wanted = wanted[1:]
+        i = np.flatnonzero(wanted)
+        j = i + 1
+        dots = self._row_dots(A[i], A[j])
         sums.pairs += len(dots)
-        sums.pair_xx += float(((r[:-1] * r[1:]).sum(1) * dots).sum())
-        sums.pair_xt += float((((r[:-1] * c[1:]).sum(1) + (c[:-1] * r[1:]).sum(1)) / 2 * dots).sum())
-        sums.pair_tt += float(((c[:-1] * c[1:]).sum(1) * dots).sum())
+        sums.pair_xx += float(((r[i] * r[j]).sum(1) * dots).sum())
+        sums.pair_xt += float((((r[i] * c[j]).sum(1) + (c[i] * r[j]).sum(1)) / 2 * dots).sum())
+        sums.pair_tt += float(((c[i] * c[j]).sum(1) * dots).sum())
         return A[-1:], r[-1:], c[-1:]
 
     def _row_dots(self, A: Any, B: Any) -> NDArray[np.float64]:

@@ -42,10 +42,10 @@ class SparseReader final : public Reader<T> {
         prefetch(m.coming);
         const SparseRow<T>* const rows = a_.data() + m.from;
         kernel_.logits(rows, m.count, w.w.data(), m.both ? w.anchor_w() : nullptr, w.scale, p_.k, p_.kp(), m.z);
-        const auto [one, norm, pair] = m.products;
-        if (!norm) return;
+        if (!m.products.norm) return;
         const SparseRow<T>* before = m.from > 0 ? rows - 1 : has_before_ ? &before_ : nullptr;
-        kernel_.row_products(rows, m.count, before, one, norm, pair);
+        if (m.products.pair) scratch_[m.chunk].reserve(p_.X.d);
+        kernel_.row_products(rows, m.count, before, m.products, scratch_[m.chunk].data());
     }
     void add_double(const T* q, Index ldq, bool both, const Layout& layout, double* sum) const override {
         for_features([&](Index from, Index to) {
@@ -84,6 +84,7 @@ class SparseReader final : public Reader<T> {
     SparseRow<T> before_;
     std::vector<SparseRow<T>> a_, coming_;
     const T* prefetched_[3] = {};  // matrices too large to stay near
+    Buffer<T> scratch_[kMaxChunks];
 };
 
 template <class T>
