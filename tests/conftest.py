@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from experiment_folder import write_all
 from hypothesis import settings
 
 from kdvr_fast import backend_status
@@ -23,3 +26,9 @@ def _backends() -> list[object]:
 def backend(request: pytest.FixtureRequest) -> str:
     """The name of a backend that runs here."""
     return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def experiments(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two experiments of real runs; not to be changed."""
+    return write_all(tmp_path_factory.mktemp("experiments"))
