@@ -6,18 +6,17 @@ Exit codes: 0 done, 1 an error that is named, 2 wrong usage, 130 interrupted by 
 from __future__ import annotations
 
 import json
-import platform
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from . import cli_report
 from ._version import __version__
+from .cli_experiment import experiments
 
 if TYPE_CHECKING:
     from .bench import BenchReport
@@ -32,8 +31,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-
+app.add_typer(experiments)
 app.command()(cli_report.report)
 
 
@@ -64,36 +62,14 @@ def _root(
     pass
 
 
-def system_info() -> dict[str, Any]:
-    """What `kdvr info` prints, as plain data: a backend is null when it can run and otherwise the reason why it cannot."""
-    from ._threads import usable_threads
-    from .backends import backend_status
-
-    backends = backend_status()
-    isa, isa_available = None, []
-    if backends["native"] is None:
-        from . import _core
-
-        isa, isa_available = _core.isa(), _core.isa_available()
-    return {
-        "version": __version__,
-        "backends": backends,
-        "isa": isa,
-        "isa_available": isa_available,
-        "threads": usable_threads(),
-        "python": platform.python_version(),
-        "numpy": installed_version("numpy"),
-        "scipy": installed_version("scipy"),
-        "platform": platform.platform(),
-    }
-
-
 @app.command()
 def info(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Print the version, the backends (with the reason where one cannot run), the instruction set in use and the threads.
 
     Example: kdvr info --json
     """
+    from ._system import system_info
+
     facts = system_info()
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
