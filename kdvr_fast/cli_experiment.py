@@ -48,6 +48,10 @@ def run_experiment(
 
     chosen = names() if name == "all" else (get(name).name,)
     for each in chosen:
+        reason = get(each).unavailable()
+        if name == "all" and reason is not None:
+            typer.echo(f"{each} skipped: {reason}", err=True)
+            continue
         with _progress(each) as watch:
             record = run(each, out, seeds, quick, data, jobs, watch)
         _print_record(record, (out / each).resolve())

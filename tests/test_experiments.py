@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from test_cli import run as run_cli
 from test_examples import needs_native
 
 from kdvr_fast import experiments
-from kdvr_fast.experiments import _softmax, _weights, e1, e4
+from kdvr_fast.experiments import _networks, _softmax, _weights, e1, e4
 from kdvr_fast.experiments._experiment import Reading
 from kdvr_fast.experiments._figures import interval
 from kdvr_fast.experiments._runner import execute
@@ -52,16 +53,21 @@ def small(name, **settings):
 
 SMALL = {
     "e1": {"epochs": 100, "learning_rates": [0.05], "teacher_distances": [0.03, 0.3], "lams": [0.0, 0.5, 1.0]},
-    "e2": {"epochs": 8, "checkpoints": [1, 4], "lams": [0.0, 0.3, 1.0]},
+    "e2": {"epochs": 8, "checkpoints": [4], "lams": [0.0, 0.3, 1.0]},
     "e3": {"epochs": 4, "checkpoints": [1, 4], "teachers": [4], "lams": [0.0, 1.0]},
     "e4": {"epochs": 8, "checkpoints": [1, 4], "teachers": [1, 4], "lams": [0.0, 0.3, 1.0]},
     "e5": {"epochs": 8, "checkpoints": [5, 6], "teachers": [5, "the optimum"], "lams": [0.0, 1.0]},
+    "e7": {"epochs": 1, "lams": [0.0, 0.7], "sample": 20, "batch_size": 50},
     "e9": {"epochs": 8, "refreshes": [2], "lams": [0.0, 0.3, 1.0]},
 }
 
 
 def read_rows(folder):
     return [json.loads(line) for line in (folder / "runs.jsonl").read_text().splitlines()]
+
+
+needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed")
+EACH = [pytest.param(name, marks=needs_torch if name == "e7" else ()) for name in SMALL]
 
 
 def test_all_are_registered_and_small_here():
@@ -75,7 +81,7 @@ def test_an_unknown_name_is_refused(tmp_path):
         experiments.run("e99", tmp_path)
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", EACH)
 def test_files_are_as_described(name, tmp_path):
     """Types, status, every figure's columns in its rows, lam = 0 in every figure, a picture each."""
     told = []
@@ -168,6 +174,7 @@ def test_an_interrupt_inside_training_ends_the_experiment(tmp_path, monkeypatch)
 ENDLESS = """
 import os, signal, sys
 from dataclasses import replace
+from importlib.util import find_spec
 from kdvr_fast.experiments import _runner, e1
 
 def work(s, run, seed):
@@ -215,7 +222,7 @@ def test_the_record_stands_at_the_start(tmp_path):
     assert seen[0]["status"] == "running" and seen[0]["seconds"] is None and record["reading"] == ["6 rows"]
 
 
-@pytest.mark.parametrize("name", [name for name in SMALL if name != "e1"])
+@pytest.mark.parametrize("name", EACH[1:])
 def test_full_runs_ask_for_their_data(name, tmp_path):
     with pytest.raises(ValueError, match=r"pass .*data \(--data\), or quick"):
         experiments.run(name, tmp_path)
@@ -231,6 +238,37 @@ def test_mnist_is_found_in_the_folder_or_below_it(tmp_path):
     (tmp_path / "mnist").mkdir()
     assert _softmax.mnist_directory(tmp_path) == str(tmp_path / "mnist")
     assert e4.EXPERIMENT.configure(False, tmp_path)["directory"] == str(tmp_path / "mnist")
+
+
+@needs_torch
+def test_row_gradients_of_networks():
+    """Their means are autograd's gradients of the two losses; for a linear network the two forms are one (Proposition 1)."""
+    with _networks.one_thread(3) as torch:
+        images, y = torch.rand(12, 1, 8, 8), torch.arange(12) % 10
+        onehot = torch.nn.functional.one_hot(y, 10).float()
+        for architecture in (*_networks.ARCHITECTURES, "linear"):
+            model, teacher = (_networks.build(architecture, 8, 20, 10) for _ in range(2))
+            soft = 0.4 * onehot + 0.6 * _networks.probabilities(teacher, images)
+            rows = _networks.row_gradients(model, images, soft)
+            torch.nn.functional.cross_entropy(model(images), soft).backward()
+            whole = torch.cat([p.grad.ravel() for p in model.parameters()])
+            assert torch.allclose(rows.mean(dim=0), whole, atol=1e-6)
+            compared = _networks.compare(model, teacher, images, onehot, 0.6)
+            if architecture == "linear":
+                assert compared["cosine"] == pytest.approx(1, abs=1e-5)
+                assert compared["standard_variance_ratio"] == pytest.approx(compared["shift_variance_ratio"], rel=1e-4)
+            else:
+                assert abs(compared["cosine"]) < 0.999
+            assert _networks.compare(model, teacher, images, onehot, 0.0)["standard_variance_ratio"] == 1
+
+
+def test_networks_without_torch(tmp_path, monkeypatch):
+    monkeypatch.setattr(_networks, "find_spec", lambda name: None)
+    with pytest.raises(RuntimeError, match="e7: networks need torch, which is not installed: pip install torch"):
+        experiments.run("e7", tmp_path, quick=True)
+    monkeypatch.setattr("kdvr_fast.experiments.names", lambda: ("e7",))
+    code, out, err = run_cli("experiment", "run", "all", "--quick", "--out", str(tmp_path))
+    assert code == 0 and out == "" and err == "e7 skipped: networks need torch, which is not installed: pip install torch\n"
 
 
 @pytest.mark.parametrize(("seeds", "jobs"), [(0, 1), (1, 0)])

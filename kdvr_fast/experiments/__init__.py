@@ -14,7 +14,7 @@ from ._runner import Watch, execute
 
 __all__ = ["Experiment", "Watch", "get", "names", "run"]
 
-_NAMES = ("e1", "e2", "e3", "e4", "e5", "e9")
+_NAMES = ("e1", "e2", "e3", "e4", "e5", "e7", "e9")
 
 
 def names() -> tuple[str, ...]:
@@ -56,6 +56,7 @@ def run(
 
     Raises:
         ValueError, FileNotFoundError: an unknown name, a number out of range, data that are missing.
+        RuntimeError: what the experiment needs is not installed (e7: torch).
 
     Example:
         >>> from kdvr_fast import experiments

@@ -81,6 +81,7 @@ class Experiment:
     configure(quick, data): the settings, checked; raises if the data are not there. runs(settings): the settings of every run,
     seeds aside; they are columns of all its rows. work(settings, run, seed): makes a run, in any process: the functions are
     named at the top of a module. It gives rows with "epoch" and one with "final". read(settings, rows): needs all rows.
+    unavailable(): why it cannot run here, None if it can.
     """
 
     name: str
@@ -92,3 +93,4 @@ class Experiment:
     runs: Callable[[Settings], list[Row]]
     work: Callable[[Settings, Row, int], Iterable[Row]]
     read: Callable[[Settings, Sequence[Row]], Reading]
+    unavailable: Callable[[], str | None] = lambda: None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil, nan, sqrt
+from math import ceil, inf, nan, sqrt
 from pathlib import Path
 from typing import Any
 
@@ -52,20 +52,19 @@ def _canvas(figure: Figure, rows: Sequence[Row], lines: Sequence[Row]) -> Any:
     panels = [None] if column is None else distinct([row[column] for row in rows])
     across = 2 if len(panels) == 4 else min(3, len(panels))
     down = ceil(len(panels) / across)
-    canvas = Canvas(figsize=(1.6 + 3.4 * max(across, 1.4), 1.1 + 2.6 * max(down, 1.3)), layout="constrained")
+    canvas = Canvas(figsize=(1.6 + 3.4 * max(across, 1.7), 1.1 + 2.6 * max(down, 1.3)), layout="constrained")
     grid = canvas.subplots(down, across, squeeze=False, sharex=True, sharey=True).ravel()
     colours = _colours(figure, rows)
-    if figure.log_y:  # set by the runs: bands and theory may leave the picture
-        heights = [row[figure.y] for row in rows if row[figure.y] > 0]
-        grid[0].set_ylim(min(heights) / 1.5, max(heights) * 1.5)
+    grid[0].set_yscale("log" if figure.log_y else "linear")
+    grid[0].set_ylim(*_heights(figure, rows))
     for axes, panel in zip(grid, panels, strict=False):
         inside = [row for row in rows if column is None or row[column] == panel]
         _panel(axes, figure, inside, [line for line in lines if line["panel"] in (None, panel)], colours)
         if column is not None:
-            axes.set_title(_words(column, panel), fontsize=9)
+            axes.set_title(_words(column, panel) if isinstance(panel, int | float) else f"{column}: {panel}", fontsize=9)
     for axes in grid[len(panels) :]:
         axes.set_visible(False)
-    canvas.suptitle(figure.title, fontsize=11)
+    canvas.suptitle(figure.title, fontsize=10)
     canvas.supxlabel(figure.x.replace("_", " "), fontsize=9)
     canvas.supylabel(figure.y.replace("_", " "), fontsize=9)
     entries = {label: handle for axes in grid for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
@@ -73,9 +72,19 @@ def _canvas(figure: Figure, rows: Sequence[Row], lines: Sequence[Row]) -> Any:
     return canvas
 
 
+def _heights(figure: Figure, rows: Sequence[Row]) -> tuple[float, float]:
+    """Limits of y, set by the runs: bands and theory may leave the picture, and so may a linear curve in its first tenth."""
+    if figure.log_y:
+        positive = [row[figure.y] for row in rows if row[figure.y] > 0]
+        return min(positive, default=1.0) / 1.5, max(positive, default=1.0) * 1.5
+    late = max(row[figure.x] for row in rows) / 10 if figure.kind == "curve" else -inf
+    shown = [row[figure.y] for row in rows if row[figure.x] >= late]
+    margin = 0.05 * (max(shown) - min(shown)) or 0.05 * abs(shown[0]) or 1.0
+    return min(shown) - margin, max(shown) + margin
+
+
 def _panel(axes: Any, figure: Figure, rows: Sequence[Row], lines: Sequence[Row], colours: dict[str, str]) -> None:
     axes.set_xscale("log" if figure.log_x else "linear")
-    axes.set_yscale("log" if figure.log_y else "linear")
     for label, colour in colours.items():
         inside = [row for row in rows if _label(figure, row) == label]
         if not inside:

@@ -67,5 +67,10 @@ def _prepare(stop: Event) -> None:
     threadpool_limits(1)
 
 
-def _told_to_stop(progress: Progress) -> bool:
+def stopping() -> bool:
+    """Whether the experiment is to end."""
     return _stop is not None and _stop.is_set()
+
+
+def _told_to_stop(progress: Progress) -> bool:
+    return stopping()

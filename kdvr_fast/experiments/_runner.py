@@ -37,6 +37,9 @@ def execute(
     watch: Watch = lambda done, total: None,
 ) -> dict[str, Any]:
     """Run it and return what experiment.json holds; see `kdvr_fast.experiments.run`."""
+    reason = experiment.unavailable()
+    if reason is not None:
+        raise RuntimeError(f"{experiment.name}: {reason}")
     check.count(seeds, "seeds", low=1)
     jobs = usable_threads() if jobs is None else check.count(jobs, "jobs", low=1)
     if quick and data is not None:

@@ -31,7 +31,7 @@ def grid(s: Settings) -> list[Row]:
 
 def name_of(teacher: int | str) -> str:
     """A teacher in words."""
-    return teacher if isinstance(teacher, str) else f"{teacher} epoch{'s' * (teacher > 1)}"
+    return teacher if isinstance(teacher, str) else f"after {teacher} epoch{'s' * (teacher > 1)}"
 
 
 def work(s: Settings, run: Row, seed: int) -> Iterator[Row]:

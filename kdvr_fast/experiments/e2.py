@@ -147,7 +147,7 @@ def read(s: Settings, rows: Sequence[Row]) -> Reading:
 
 
 def _curve(id: str, title: str, part: str, y: str = "objective") -> Figure:
-    return Figure(id, title, "curve", "epoch", y, ("label",), where={"part": part}, log_y=y == "objective")
+    return Figure(id, title, "curve", "epoch", y, ("label",), where={"part": part})
 
 
 EXPERIMENT = Experiment(
@@ -165,7 +165,6 @@ EXPERIMENT = Experiment(
             ("lam",),
             "teacher",
             {"part": "weights", "method": "KD"},
-            log_y=True,
             note="lam = 0 is SGD.",
         ),
         Figure(
@@ -181,7 +180,7 @@ EXPERIMENT = Experiment(
         ),
         _curve("methods", "Methods, with the best teacher", "methods"),
         _curve("forms", "Standard form at a temperature against shift", "forms"),
-        _curve("cosine", "Cosine of standard and shift gradient at the student", "forms", "cosine"),
+        _curve("cosine", "Cosine of standard and shift gradients", "forms", "cosine"),
         _curve("schedules", "Schedules of the weight", "schedules"),
     ),
     configure=configure,

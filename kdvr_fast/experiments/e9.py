@@ -75,7 +75,7 @@ def read(s: Settings, rows: Sequence[Row]) -> Reading:
 def _by_epoch(method: str) -> Figure:
     title = f"{method}: training objective by weight"
     where, id = {"method": method}, f"{method.replace(' ', '_')}_by_epoch"
-    return Figure(id, title, "curve", "epoch", "objective", ("lam",), "snapshot", where, log_y=True, note="lam = 0 is SGD.")
+    return Figure(id, title, "curve", "epoch", "objective", ("lam",), "snapshot", where, note="lam = 0 is SGD.")
 
 
 EXPERIMENT = Experiment(
@@ -92,7 +92,6 @@ EXPERIMENT = Experiment(
             "objective",
             ("method",),
             "snapshot",
-            log_y=True,
             note="Mean over the last quarter of the epochs; lam = 0 is SGD.",
         ),
         _by_epoch("repeated KD"),
