@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -173,16 +176,18 @@ def test_an_interrupt_inside_training_ends_the_experiment(tmp_path, monkeypatch)
 
 ENDLESS = """
 import os, signal, sys
+from pathlib import Path
 from dataclasses import replace
 from importlib.util import find_spec
 from kdvr_fast.experiments import _runner, e1
 
 def work(s, run, seed):
+    Path(sys.argv[1], str(os.getpid())).touch()
     return e1.work(s | {"epochs": 50 if run["lam"] == 0 else 10**8}, run, seed)
 
 def interrupt(done, total):
     if done == 2:
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), getattr(signal, sys.argv[2]))
 
 if __name__ == "__main__":
     s = e1.configure(True, None) | {"lams": [0.0, 0.5, 1.0], "learning_rates": [0.05], "teacher_distances": [0.03]}
@@ -193,12 +198,42 @@ if __name__ == "__main__":
 
 
 def test_an_interrupt_ends_workers_in_the_middle_of_their_runs(tmp_path):
-    """A signal to the parent alone, two of six runs done, the others without an end."""
-    script = tmp_path / "script.py"
-    script.write_text(ENDLESS)
-    done = subprocess.run([sys.executable, str(script), str(tmp_path)], capture_output=True, text=True, timeout=60)
+    done = endless(tmp_path, "SIGINT")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("interrupted Interrupted after 2 of 6 runs") and "Traceback" not in done.stderr
+
+
+def test_workers_do_not_outlive_a_killed_parent(tmp_path):
+    assert endless(tmp_path, "SIGKILL").returncode == -signal.SIGKILL
+    workers = [int(path.name) for path in tmp_path.iterdir() if path.name.isdigit()]
+    deadline = time.monotonic() + 30
+    while any(map(runs, workers)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    left = list(filter(runs, workers))
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert workers and not left
+
+
+def endless(folder, name):
+    """Six runs, four without an end; a signal to the parent alone after two."""
+    (folder / "script.py").write_text(ENDLESS)
+    command = [sys.executable, str(folder / "script.py"), str(folder), name]
+    return subprocess.run(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL if name == "SIGKILL" else subprocess.PIPE,
+        text=True,
+        timeout=60,
+    )
+
+
+def runs(pid):
+    """Whether a process is there and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_a_failing_run_leaves_its_mark(tmp_path):
@@ -215,6 +250,7 @@ def test_the_record_stands_at_the_start(tmp_path):
 
     def work(settings, run, seed):
         seen.append(json.loads((tmp_path / "e4" / "experiment.json").read_text()))
+        assert len(read_rows(tmp_path / "e4")) == len(seen) - 1  # on disk as soon as a run has ended
         return [{"final": True, "gap": 1.0}]
 
     experiment = replace(small("e4", **SMALL["e4"]), work=work, read=lambda s, rows: Reading([f"{len(rows)} rows"]))

@@ -1,17 +1,19 @@
 """Runs in parallel processes of one thread each, and a way to end them all.
 
 An interrupt reaches the parent alone. It sets an event that every run looks at after each epoch, so that the workers end soon
-and by themselves.
+and by themselves. A parent that was killed takes them along.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import warnings
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.synchronize import Event
+from threading import Thread
 from typing import Any
 
 from threadpoolctl import threadpool_limits
@@ -65,6 +67,14 @@ def _prepare(stop: Event) -> None:
     _stop = stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threadpool_limits(1)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)  # nobody is left to send results to
 
 
 def stopping() -> bool:
