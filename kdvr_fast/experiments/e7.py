@@ -23,6 +23,7 @@ from ._softmax import load, mnist_directory
 from ._summary import best_lam, finals, versus, with_interval
 
 _TEACHER_SEED = 1000
+_NEAR = 0.9  # what a reading calls near 1
 
 
 def configure(quick: bool, data: Path | None) -> Settings:
@@ -115,10 +116,13 @@ def read(s: Settings, rows: Sequence[Row]) -> Reading:
             ends = [finals(inside, column, lam=lam) for column in _COLUMNS]
             table.append([name, lam, round(min(_along(inside, lam)), 4), *map(with_interval, ends)])
         best = best_lam(inside, "objective")
-        means = ", ".join(f"{np.mean(_along(inside, lam)):.3f} at lam {lam:g}" for lam in s["lams"] if lam > 0)
+        means = {lam: float(np.mean(_along(inside, lam))) for lam in s["lams"] if lam > 0}
+        near = [f"{lam:g}" for lam, mean in means.items() if mean >= _NEAR]
         values = finals(inside, "objective", lam=best)
         sentences.append(
-            f"{name} network: cosine of standard and shift gradient, mean over training: {means}. "
+            f"{name} network: cosine of standard and shift gradient, mean over training: "
+            f"{', '.join(f'{mean:.3f} at lam {lam:g}' for lam, mean in means.items())}; "
+            f"near 1 ({_NEAR:g} or more) {'at lam ' + ', '.join(near) if near else 'at NONE of them'}. "
             f"Best lam {best:g}, training loss {with_interval(values)}, {versus(values, sgd)} SGD's {with_interval(sgd)}."
         )
     columns = ["network", "lam", "least cosine", "cosine", "training loss", "standard's variance", "shift's variance"]
