@@ -18,7 +18,7 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from .._training import Progress
+from .._job import Progress
 from ..result import Result, Status
 from ..solve import solve
 from ._experiment import Row, Settings

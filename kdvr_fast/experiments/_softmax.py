@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .._training import Callback, Progress
+from .._job import Callback, Progress
 from ..data import Split, load_digits, load_mnist
 from ..methods import KD, LBFGS, SGD, Method, UnbiasedKD
 from ..result import Result

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import theory
-from .._training import Progress
+from .._job import Progress
 from ..backends.base import FloatArray
 from ..methods import KD, UnbiasedKD
 from ..statistics import gradient_stats

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .._training import Progress
+from .._job import Progress
 from ..methods import KD, SGD, SVRG, Method
 from ..schedules import Geometric, Lam
 from ..statistics import gradient_similarity
