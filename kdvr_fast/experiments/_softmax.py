@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from .._job import Callback, Progress
+from ..compression import Compressor
 from ..data import Split, load_digits, load_mnist
 from ..methods import KD, LBFGS, SGD, Method, UnbiasedKD
 from ..result import Result
@@ -157,6 +158,7 @@ def fit(
     learning_rate: float | Exponential | None = None,
     epochs: int | None = None,
     track: tuple[str, ...] = ("objective", "accuracy"),
+    compress: Compressor | None = None,
     callbacks: list[Callback] | None = None,
 ) -> Result:
     """A student of the study."""
@@ -173,6 +175,7 @@ def fit(
         alpha=study.alpha,
         random_state=seed,
         track=track,
+        compress=compress,
         callbacks=callbacks or [],
     )
 
