@@ -60,6 +60,7 @@ SMALL = {
     "e3": {"epochs": 4, "checkpoints": [1, 4], "teachers": [4], "lams": [0.0, 1.0]},
     "e4": {"epochs": 8, "checkpoints": [1, 4], "teachers": [1, 4], "lams": [0.0, 0.3, 1.0]},
     "e5": {"epochs": 8, "checkpoints": [5, 6], "teachers": [5, "the optimum"], "lams": [0.0, 1.0]},
+    "e6": {"epochs": 8, "operators": ["none", "top half each step"], "lams": [0.0, 1.0]},
     "e7": {"epochs": 1, "lams": [0.0, 0.7], "sample": 20, "batch_size": 50},
     "e9": {"epochs": 8, "refreshes": [2], "lams": [0.0, 0.3, 1.0]},
 }

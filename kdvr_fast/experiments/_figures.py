@@ -1,4 +1,7 @@
-"""Figures of an experiment: mean over the seeds with a band of mean +- t_0.975 s / sqrt(seeds), one SVG each."""
+"""Figures of an experiment: mean over the seeds with a band of mean +- t_0.975 s / sqrt(seeds), one SVG each.
+
+On a log axis, where mean - half may have no place, the band goes by the same factor down as up.
+"""
 
 from __future__ import annotations
 
@@ -92,9 +95,8 @@ def _panel(axes: Any, figure: Figure, rows: Sequence[Row], lines: Sequence[Row],
         x, mean, half = _means(figure, inside)
         marker = "o" if figure.kind == "sweep" else ""
         axes.plot(x, mean, color=colour, marker=marker, markersize=3, linewidth=1.4, label=label)
-        low = mean - half
-        if figure.log_y:  # a band that reaches 0 ends at the picture's edge, not in an error
-            low = np.where(low > 0, low, mean / 1e3)
+        with np.errstate(divide="ignore", invalid="ignore"):  # a mean of 0 or less has no place on a log axis anyway
+            low = mean / (1 + half / mean) if figure.log_y else mean - half
         axes.fill_between(x, low, mean + half, color=colour, alpha=0.15, linewidth=0)
         if figure.kind == "sweep" and figure.x == "lam" and x[0] == 0:
             axes.axhline(mean[0], color=_BASELINE, linewidth=0.8, linestyle=":", label="lam = 0")

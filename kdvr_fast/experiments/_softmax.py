@@ -20,7 +20,7 @@ from ..compression import Compressor
 from ..data import Split, load_digits, load_mnist
 from ..methods import KD, LBFGS, SGD, Method, UnbiasedKD
 from ..result import Result
-from ..schedules import Exponential
+from ..schedules import Exponential, Lam
 from ..statistics import gradient_stats
 from ..teachers import Teacher
 from ..theory import noise
@@ -144,7 +144,7 @@ def teachers(study: Study, seed: int) -> dict[int, Teacher]:
     return kept
 
 
-def distillation(alpha: float, method: str, lam: float) -> Method:
+def distillation(alpha: float, method: str, lam: Lam) -> Method:
     """KD or its unbiased form; alpha, the teacher's own L2 term, is taken along, so that plain KD is not biased by it."""
     return UnbiasedKD(lam) if method == "unbiased KD" else KD(lam, teacher_alpha=alpha)
 

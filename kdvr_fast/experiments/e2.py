@@ -67,7 +67,9 @@ def _methods(alpha: float) -> dict[str, Method]:
         "SGD": SGD(),
         "KD 0.3": distillation(alpha, "KD", 0.3),
         "KD 0.7": distillation(alpha, "KD", 0.7),
+        "KD auto": distillation(alpha, "KD", "auto"),
         "unbiased KD 1": distillation(alpha, "unbiased KD", 1.0),
+        "unbiased KD auto": distillation(alpha, "unbiased KD", "auto"),
         "SVRG every 2 epochs": SVRG(refresh=2, start=2),
     }
 
