@@ -226,6 +226,7 @@ def endless(folder, name):
         stderr=subprocess.DEVNULL if name == "SIGKILL" else subprocess.PIPE,
         text=True,
         timeout=60,
+        env=os.environ | {"PYTHONPATH": str(Path(experiments.__file__).parents[2])},  # of the package under test
     )
 
 
