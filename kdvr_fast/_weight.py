@@ -18,10 +18,10 @@ D = F(theta) - F* comes from the teacher's loss, known by the pass at the anchor
     e = (loss - gamma/4 v - lam^q F(theta)) / (1 - lam^q),
 
 which falls as the run goes on. For F* stands what it would fall to by the end: e_t less log2(epochs / t) times its fall from
-epoch t/2 to t, since on ill-conditioned data every doubling of the epochs brings much the same; once lam^q > 0.1, the last such
-value, or e where that is less. So as long as SGD makes its way D is large and lam small: a teacher is followed where SGD stands
-on its noise floor. A teacher without the student's L2 term adds at most E = |alpha - teacher_alpha|/2 |W|^2, D becoming
-(sqrt(D) + sqrt(E))^2.
+epoch t/2 to t, since on ill-conditioned data every doubling of the epochs brings much the same; once lam^q > 0.1, or 0.5 if
+q = 2, the last such value, or e where that is less. So as long as SGD makes its way D is large and lam small: a teacher is
+followed where SGD stands on its noise floor. A teacher without the student's L2 term adds at most
+E = |alpha - teacher_alpha|/2 |W|^2, D becoming (sqrt(D) + sqrt(E))^2.
 
 Until something is known, lam is 0, and 1 for a snapshot whose mean is added back, since that is where the weights are.
 Source: derived for small rates from arXiv:2305.17581; the first form is the classical control-variate coefficient, see also
@@ -40,7 +40,9 @@ from .schedules import Geometric
 
 _KEPT = 0.5  # of the sums, after an epoch
 _FIRST_LOOKS = (1 / 16, 1 / 8, 1 / 4, 1 / 2)  # of the first epoch with an anchor
-_NEARLY_SGD = 0.1  # lam^q: a run on its way has an e that is SGD's to a tenth
+# lam^q up to which e is taken at its word: on its way a run shows F* too high by lam^q / (1 - lam^q) of what it has to go,
+# which is soon over where the loss is quadratic
+_TRUSTED, _TRUSTED_IF_QUADRATIC = 0.1, 0.5
 _MOST_BIASED = 0.9  # at 1 a run would sit at the teacher and learn nothing of the optimum
 
 
@@ -120,7 +122,7 @@ class Weight:
         t, e = len(self._ends), self._ends[-1]
         if t < 2:
             return
-        if bias <= _NEARLY_SGD:
+        if bias <= (_TRUSTED_IF_QUADRATIC if self.quadratic else _TRUSTED):
             self._optimum = e - max(0.0, self._ends[t // 2 - 1] - e) * np.log2(self.epochs / t)
         else:
             self._optimum = min(self._optimum, e)

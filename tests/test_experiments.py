@@ -50,7 +50,9 @@ MEASURED = ("seconds",)  # columns that no seed fixes
 def small(name, **settings):
     """An experiment of the same kind with fewer and shorter runs."""
     experiment = experiments.get(name)
-    found = experiment.configure(True, None) | settings
+    found = experiment.configure(True, None)
+    for key, value in settings.items():
+        found[key] = found[key] | value if isinstance(value, dict) else value
     return replace(experiment, configure=lambda quick, data: found)
 
 
@@ -63,6 +65,12 @@ SMALL = {
     "e6": {"epochs": 8, "operators": ["none", "top half each step"], "lams": [0.0, 1.0]},
     "e7": {"epochs": 1, "lams": [0.0, 0.7], "sample": 20, "batch_size": 50},
     "e9": {"epochs": 8, "refreshes": [2], "lams": [0.0, 0.3, 1.0]},
+    "auto": {
+        "softmax": {"epochs": 4, "checkpoints": [4]},
+        "probe": {"epochs": 4, "checkpoints": [4]},
+        "least squares": {"epochs": 4, "rows": 200},
+        "lams": [0.0, 1.0],
+    },
 }
 
 
@@ -109,7 +117,7 @@ def test_files_are_as_described(name, tmp_path):
         panel = [plain["panels"]] if plain["panels"] else []
         for column in (plain["x"], plain["y"], *plain["series"], *panel):
             assert all(column in row for row in shown), (plain["id"], column)
-        assert shown and any(row["lam"] == 0 for row in shown) and all(math.isfinite(row[plain["y"]]) for row in shown)
+        assert shown and any(row.get("lam") == 0 for row in shown) and all(math.isfinite(row[plain["y"]]) for row in shown)
     ids = {plain["id"] for plain in record["figures"]}
     assert all(line["figure"] in ids and all(len(point) == 2 for point in line["points"]) for line in record["lines"])
     for table in record["tables"]:
