@@ -44,14 +44,12 @@ def runs(s: Settings) -> list[Row]:
     for task in (LEAST_SQUARES, "softmax", "probe"):
         for method in KINDS:
             for teacher in (GOOD, *USELESS):
-                run = {"case": f"{task}, {method}, {teacher} teacher", "task": task, "method": method, "teacher": teacher}
+                run: Row = {"case": f"{task}, {method}, {teacher} teacher", "task": task, "method": method, "teacher": teacher}
                 found.append(run | {"weight": "auto", "label": f"auto, {teacher} teacher"})
                 for lam in s["lams"] if teacher == GOOD else [0.0]:
                     label = "SGD" if teacher == GOOD and lam == 0 else "fixed"
                     found.append(run | {"weight": "fixed", "lam": lam, "label": label})
-    for run in found:
-        run["drawn"] = run["method"] == "KD" and run["label"] != "fixed"
-    return found
+    return [run | {"drawn": run["method"] == "KD" and run["label"] != "fixed"} for run in found]
 
 
 def work(s: Settings, run: Row, seed: int) -> Iterator[Row]:
