@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 
 import kdvr_fast as kd
 from kdvr_fast.backends import backend_status
@@ -135,6 +136,33 @@ def test_ctrl_c_stops_within_a_second_and_returns_the_last_epoch(request):
     assert time.perf_counter() - sent[0] < 1.0
     assert result.status == "interrupted" and len(result.history) == 1
     np.testing.assert_array_equal(result.coef, first_epoch[0])
+
+
+@pytest.mark.parametrize("options", [{"compress": kd.TopK(0.5)}, {"momentum": 0.9}], ids=["TopK", "momentum"])
+def test_ctrl_c_stops_steps_that_move_more_than_their_rows(request, options):
+    """Rows of one feature among many: what a step costs is not theirs. An epoch takes minutes."""
+    n, d = 200_000, 200_000
+    X = csr_array((np.ones(n), np.arange(n) % d, np.arange(n + 1)), shape=(n, d))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
+    sent: list[float] = []
+    timers: list[threading.Timer] = []
+
+    def press_ctrl_c() -> None:
+        sent.append(time.perf_counter())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    class Rate(kd.Constant):
+        def values(self, epoch: int, n_steps: int, epochs: int) -> np.ndarray:
+            if not timers:
+                timers.append(threading.Timer(0.2, press_ctrl_c))
+                timers[0].start()
+            return super().values(epoch, n_steps, epochs)
+
+    with pytest.warns(RuntimeWarning, match="interrupted"):
+        result = kd.solve(X, np.arange(n) % 2, loss="logistic", learning_rate=Rate(0.1), batch_size=1, epochs=1, **options)
+    assert time.perf_counter() - sent[0] < 3.0
+    assert result.status == "interrupted"
 
 
 def test_a_session_keeps_its_arrays_alive():

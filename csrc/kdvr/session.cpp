@@ -14,6 +14,13 @@ bool in_bounds(const Sums& now, const Sums& before, double limit) {
     return std::isfinite(loss) && loss / (now.rows - before.rows) <= limit;
 }
 
+// Multiply-adds that take as long as what a step does to a weight whatever its rows hold: momentum comes from memory, and a
+// compression draws numbers or sorts.
+Index work_per_weight(const Step& step) {
+    if (step.compression.kind != CompressionKind::none) return 256;
+    return step.moves_all() ? 16 : 0;
+}
+
 }  // namespace
 
 // What one epoch's steps share: the block of rows, what travels with the weights, and the numbers of the update.
@@ -203,6 +210,7 @@ template <class T>
 Walk Session<T>::epoch(const Route& route, const Step& step, const ControlVariate& variate, const Poll& poll) {
     const Index b = step.batch_size, steps = (route.rows + b - 1) / b;
     const Index work_per_row = p_.row_entries() * p_.k * (variate.source == AnchorKind::weights ? 3 : 2) + 1;
+    const Index work_per_step = work_per_weight(step) * p_.k * p_.X.d;
     Stepper stepper(*this, step, variate, steps);
     Walk walk;
     Sums seen;
@@ -224,7 +232,7 @@ Walk Session<T>::epoch(const Route& route, const Step& step, const ControlVariat
             const Index count = std::min(b, route.rows - t * b);
             stepper.start(t, count, route.rates[route.n_rates == 1 ? 0 : t]);
             take_step(stepper, {route.order + t * b, count, route.rows - t * b}, walk.sums);
-            work += count * work_per_row;
+            work += count * work_per_row + work_per_step;
             ++t;
         }
         walk.steps = t;
