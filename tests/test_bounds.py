@@ -115,7 +115,20 @@ def test_strong_convexity_is_the_least_eigenvalue_of_the_hessian(loss, fit_inter
     monkeypatch.setattr(_constants, "_GRAM_LIMIT", 1)
     assert strong_convexity(X, loss, W, b, **options) == pytest.approx(expected, rel=1e-4, abs=1e-4)
     if loss != "squared":
-        assert strong_convexity(X, loss, **options) == 0.1
+        assert strong_convexity(X, loss, **options) == (0.0 if fit_intercept else 0.1)
+
+
+def test_over_all_weights_an_intercept_leaves_no_strong_convexity():
+    """It has no penalty, and where it is large the loss is flat: the number over all weights is not above that of any."""
+    X = np.random.default_rng(0).normal(size=(50, 3))
+    somewhere = strong_convexity(X, "logistic", np.zeros((1, 3)), [50.0], alpha=0.1)
+    assert strong_convexity(X, "logistic", alpha=0.1) <= somewhere < 1e-12
+
+
+def test_a_teacher_without_gradients_has_no_ratio():
+    A, x = np.eye(2), np.array([1.0, 2.0])
+    stats = stats_at(A, x, np.zeros(2), x)
+    assert stats.teacher_mean_sq_norm == 0 and math.isnan(noise_ratio(stats, 0.1))
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,8 @@ def strong_convexity(
     """mu, the least eigenvalue of the Hessian of f; of all f for the squared loss, at a point for the others.
 
     Formula: ``lambda_min(mean s_i H_i (x) a_i a_i^T + alpha I)`` with H_i = d2loss/dz2 (k, k), 1 for the squared loss; alpha
-    does not act on the intercept. The Hessian of the others fades far away, so that over all weights only alpha is left.
+    does not act on the intercept. The Hessian of the others fades far away, so that over all weights only alpha is left, and
+    with an intercept nothing.
 
     Args:
         X, loss, alpha, fit_intercept, sample_weight: as in `smoothness`.
@@ -200,7 +201,7 @@ def strong_convexity(
     if named == "squared":  # the same everywhere, and for each output
         coef = intercept = None
     elif coef is None:
-        return float(alpha)
+        return 0.0 if fit_intercept else float(alpha)
     W = np.zeros((1, d)) if coef is None else np.asarray(coef, np.float64)
     if W.ndim != 2 or W.shape[1] != d:
         raise ValueError(f"coef has shape {W.shape}; expected (outputs, {d})")

@@ -8,6 +8,7 @@ Source: arXiv:2305.17581, Theorem 1; the bounds with these constants are derived
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -117,6 +118,8 @@ def noise_ratio(stats: GradientStats, learning_rate: float, kappa: float = 1.0, 
     check.positive(kappa, "kappa")
     if unbiased:
         return 1 - stats.rho_centered**2
+    if stats.teacher_mean_sq_norm == 0:
+        return math.nan
     return 1 - stats.rho**2 / (1 + stats.bias_sq / (learning_rate * kappa * stats.teacher_mean_sq_norm))
 
 
