@@ -31,6 +31,7 @@ from .losses import LOSSES
 from .result import DivergenceError, Result, Status
 
 _MOST_ROWS = 1 << 31
+_FAR = 32.0  # a logit where a prediction is beyond doubt
 
 
 def spans(job: Job) -> bool:
@@ -126,7 +127,7 @@ class SpanDescent(Descent):
         if slope < 0:
             line = Line(self.job.problem, self._logits_of(before.at), self._logits_of(D), slope, self._bend(D))
             if not len(self.memory):  # the length of a gradient says nothing
-                first = -slope / line.curvature(LOSSES[self.job.problem.loss].link(line.z))
+                first = self._first(line)
                 D *= D.dtype.type(first)
                 line = replace(line, dz=self._logits_of(D), slope=first * slope, bend=first * first * line.bend)
             step = D.dtype.type(line.least()) * D
@@ -139,6 +140,15 @@ class SpanDescent(Descent):
             return False
         self.memory.clear()  # the pairs may mislead where the gradient alone does not
         return self._step()
+
+    def _first(self, line: Line) -> float:
+        """The length of a step along a gradient: Newton's, but not far beyond 0 where rows are fitted beyond doubt."""
+        loss = LOSSES[self.job.problem.loss]
+        curvature = line.curvature(loss.link(line.z))
+        if loss.name == "squared":
+            return -line.slope / curvature
+        most = (_FAR + float(np.abs(line.z).max())) / max(float(np.abs(line.dz).max()), float(np.finfo(np.float32).tiny))
+        return most if curvature * most <= -line.slope else -line.slope / curvature
 
     def _bend(self, D: FloatArray) -> float:
         n = self.job.n

@@ -40,6 +40,7 @@ from .result import DivergenceError, Status
 _FIRST_LOOK = 10  # iterations until the Hessian is looked at anew: the first point says little about the last
 _LONGER = 2  # times the iterations before: the model changes less and less
 _TRIALS = 12  # passes of one line search: the first mostly fits, and rounding makes the rest vain
+_LOST = 3  # of them without a decrease: the model is off by orders of magnitude, as where rows are fitted beyond doubt
 _DECREASE, _STEEP = 1e-4, 0.9  # of the slope
 _NOISE = 1 / 32  # times eps: a relative difference of values that rounding of X's dtype hides
 _NOISE_OF_SUMS = 8 * float(np.finfo(np.float64).eps)
@@ -254,7 +255,7 @@ class Descent(Run):
             return None
         best: tuple[Point, float] | None = None
         low, low_slope, high = 0.0, slope, np.inf
-        for _ in range(_TRIALS):
+        for trial in range(_TRIALS):
             weights = self._moved(D, t)
             if all(np.array_equal(new, old) for new, old in zip(weights, before.weights, strict=True)):
                 return best
@@ -270,6 +271,8 @@ class Descent(Run):
                 high = t
             if np.isinf(high):
                 t = min(max(root, 2 * t), 10 * t)
+            elif best is None and trial >= _LOST:
+                t = 0.1 * high
             else:
                 t = min(max(root, low + 0.1 * (high - low)), low + 0.9 * (high - low))
         return best

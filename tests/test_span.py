@@ -66,6 +66,18 @@ def test_a_given_intercept_is_where_it_begins(backend, runs):
     assert stay.history["loss"][0] < exact.loss
 
 
+@pytest.mark.parametrize("start", [10.0, 50.0, -1000.0])
+@pytest.mark.parametrize("alpha", [0.0, ALPHA])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("precondition", ["none", "diagonal", "gram"])
+def test_a_start_where_rows_are_fitted_beyond_doubt_is_left(start, alpha, dtype, precondition, backend, runs):
+    """There the loss is all but straight, its curvature 0 in floating point, and a Newton step as long as one likes."""
+    _, thin = wide("logistic", dtype=dtype)
+    method = kd.LBFGS(precondition=precondition, max_iter=200)
+    run = fit(thin, method, tol=1e-3, intercept_init=[start], alpha=alpha, backend=backend)
+    assert run.status is kd.Status.CONVERGED and len(runs) == (precondition == "none")
+
+
 @pytest.mark.parametrize("track", [(), ("accuracy", "statistics")])
 def test_its_history_is_true(track, backend):
     dense, thin = wide()
