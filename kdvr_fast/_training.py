@@ -70,8 +70,7 @@ class Run:
         self.limit = LARGEST
         self.rate = 0.0  # of the last step, or of the first to come
         self.criterion = None if job.tol is None else Criterion(job.tol)
-        foreign = abs(job.step.l2 - job.plan.teacher_alpha) / job.step.l2 if job.step.l2 > 0 else 0.0
-        self.weight = Weight(job.plan, job.step.momentum, job.problem.loss == "squared", foreign, job.epochs)
+        self.weight = Weight(job.plan, job.step.momentum, job.problem.loss == "squared", job.epochs)
         # a snapshot of the weights returned brings their gradient with it
         self.checks_snapshots = job.plan.refresh == "epochs" and job.plan.centered and job.average_after is None
 
@@ -227,8 +226,10 @@ class Run:
                 break
             parts.append(_Part(walk.sums, variate.lam))
             if self.weight.auto:
-                penalty = step.l2 / 2 * _square(self.session.weights()[0])
-                self.weight.observe(walk.sums, variate.lam, Conditions(job.n, self._factor(), self.rate, penalty))
+                half = _square(self.session.weights()[0]) / 2
+                foreign = abs(step.l2 - self.plan.teacher_alpha) * half
+                now = Conditions(job.n, self._factor(), self.rate, step.l2 * half, foreign)
+                self.weight.observe(walk.sums, variate.lam, now)
             first = last
         weights = self.session.average() if averaging else self.session.weights()
         self.seconds += perf_counter() - start

@@ -57,22 +57,22 @@ class Anchor:
 
 @dataclass(frozen=True)
 class Conditions:
-    """Of the run: factor, the variance of a batch's mean over that of a row; the rate; the penalty at the weights."""
+    """Of the run: factor, the variance of a batch's mean over that of a row; the rate; at the weights the penalty, and E."""
 
     n: int
     factor: float
     rate: float
     penalty: float
+    foreign: float = 0.0
 
 
 @dataclass
 class Weight:
-    """lam of a run. quadratic: the loss is. foreign: |alpha - teacher_alpha| / alpha."""
+    """lam of a run. quadratic: the loss is."""
 
     plan: Plan
     momentum: float
     quadratic: bool
-    foreign: float
     epochs: int
     _anchor: Anchor | None = None
     _sums: Sums = field(default_factory=Sums)
@@ -128,7 +128,7 @@ class Weight:
             self._optimum = min(self._optimum, e)
         if self._anchor is None:
             return
-        D = (max(0.0, level - self._optimum) ** 0.5 + (self.foreign * now.penalty) ** 0.5) ** 2
+        D = (max(0.0, level - self._optimum) ** 0.5 + now.foreign**0.5) ** 2
         top = f * C * gamma if self.quadratic else f * C * gamma - 2 * D
         bottom = f * V * gamma + 4 * D if self.quadratic else f * V * gamma
         self._estimate = float(np.clip(top / bottom, 0.0, _MOST_BIASED)) if bottom > 0 else 0.0

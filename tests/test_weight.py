@@ -27,7 +27,7 @@ def excess(A, b, run):
 
 
 def weight(method, quadratic=True, epochs=10):
-    return Weight(method.plan(), momentum=0.5, quadratic=quadratic, foreign=0.0, epochs=epochs)
+    return Weight(method.plan(), momentum=0.5, quadratic=quadratic, epochs=epochs)
 
 
 def sums(loss=2.0):
@@ -100,6 +100,16 @@ def test_a_useless_teacher_does_no_harm(method, kind):
     alone = kd.solve(A, b, track="objective", **FLOOR)
     taught = kd.solve(A, b, method=method(lam="auto"), teacher=teacher, track="objective", **FLOOR)
     assert taught.history["objective"][-4:].mean() < 1.02 * alone.history["objective"][-4:].mean()
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1e-6])
+def test_a_penalty_that_is_the_teachers_alone_does_no_harm(alpha):
+    """The optimum as a teacher, but its L2 term is not the student's: taken along, it would lead far away."""
+    A, b, x = least_squares()
+    options = {**FLOOR, "alpha": alpha, "track": "objective"}
+    method = kd.KD(lam="auto", teacher_alpha=1.0)
+    taught, alone = kd.solve(A, b, method=method, teacher=kd.Teacher.weights(x[None]), **options), kd.solve(A, b, **options)
+    assert excess(A, b, taught) < 1.02 * excess(A, b, alone)
 
 
 @pytest.mark.parametrize("method", [kd.RepeatedKD, kd.SVRG, kd.LSVRG])
