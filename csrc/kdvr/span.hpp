@@ -45,11 +45,12 @@ class Span {
 
     static Index entries(const Problem<T>& p) { return p.sparse.start(p.X.n) - p.sparse.start(0); }
 
-    // Each thread counts and copies some of the rows; where a number goes to depends on none of it.
+    // Each thread counts and copies some of the rows; where a number goes to depends on none of it. No more counters than
+    // numbers: they would take more memory than the rows.
     template <class I>
     void transpose(const I* index) {
         const CsrRows<T>& A = p_.sparse;
-        const Index parts = p_.threads, n = p_.X.n;
+        const Index parts = std::min<Index>(p_.threads, 1 + entries(p_) / p_.X.d), n = p_.X.n;
         std::vector<std::vector<Index>> at(static_cast<std::size_t>(parts),
                                            std::vector<Index>(static_cast<std::size_t>(p_.X.d)));
         const auto each = [&](const auto& f) {
