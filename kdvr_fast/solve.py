@@ -182,9 +182,10 @@ def solve(
     cached = _cached(cache_anchor, plan, teacher, epochs)
     weights, table = _teacher(teacher, plan, problem, scan)
     rng, seed = _generator(random_state)
+    after = _average_after(average, epochs)
     if compress is not None:
         like = initial[0] if weights is None or initial[0].any() else weights[0]
-        step = replace(step, compression=_compression(compress, method, average).plan(like, rng))
+        step = replace(step, compression=_compression(compress, method, after).plan(like, rng))
     job = Job(
         problem=problem,
         method=method,
@@ -200,7 +201,7 @@ def solve(
         cached=cached,
         teacher_weights=weights,
         teacher_table=table,
-        average_after=_average_after(average, epochs),
+        average_after=after,
         track=_track(track, loss),
         callbacks=_callbacks(callbacks),
         tol=None if tol is None else check.positive(tol, "tol"),
@@ -276,13 +277,13 @@ def _learning_rate(given: object, problem: Problem, step: Step, sampling: str, p
     return Constant(check.number(given, "learning_rate", above=0.0, also=also))
 
 
-def _compression(compress: object, method: Method, average: object) -> Compressor:
+def _compression(compress: object, method: Method, average_after: int | None) -> Compressor:
     if not isinstance(compress, COMPRESSORS):
         names = ", ".join(c.__name__ for c in COMPRESSORS)
         raise TypeError(f"compress must be an instance of one of {names}, such as TopK(0.5), got {compress!r}")
     if method.plan().full_batch is not None:
         raise ValueError(f"{type(method).__name__} minimises over all weights: leave compress out")
-    if average is not False:
+    if average_after is not None:
         raise ValueError("the average of compressed weights is not compressed: leave average or compress out")
     return compress
 

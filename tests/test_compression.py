@@ -137,6 +137,12 @@ def test_what_does_not_fit_is_said_at_once(options, message):
         kd.solve(X, y, loss="softmax", **options)
 
 
+def test_no_average_is_none_in_any_spelling():
+    X, y, _ = problem_of()
+    run = kd.solve(X, y, loss="softmax", compress=kd.TopK(0.5), average=np.bool_(False), epochs=1)
+    assert run.status is kd.Status.COMPLETED
+
+
 @pytest.mark.parametrize("make", [lambda: kd.TopK(0.0), lambda: kd.RandomK(1.5), lambda: kd.Mask(keep="half")])
 def test_a_share_is_a_share(make):
     with pytest.raises((TypeError, ValueError), match="keep of"):
