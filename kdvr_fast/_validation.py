@@ -12,7 +12,7 @@ from numbers import Real
 from typing import Any, SupportsIndex, cast
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ._rows import Compact, CsrRows
 from ._validation_csr import csr_rows
@@ -107,6 +107,28 @@ def batch_size(value: object, n: int) -> int:
 def sampling(value: object) -> str:
     """How rows are drawn."""
     return choice(value, ("shuffle", "replacement"), "sampling")
+
+
+def spectrum(values: ArrayLike | None, condition: object, d: int) -> NDArray[np.float64]:
+    """Variances of d features: as given, or from 1 down to 1 / condition, each the same factor below the one before."""
+    top = number(condition, "condition", low=1.0)
+    if values is None:
+        return np.asarray(top ** (-np.arange(d) / max(d - 1, 1)), np.float64)
+    if top != 1:
+        raise ValueError("spectrum and condition are both given; leave one of them out")
+    s = real_array(values, "spectrum").astype(np.float64)
+    shape(s, (d,), "spectrum", "one variance a feature")
+    finite(s, "spectrum")
+    if s.min() < 0 or s.max() == 0:
+        raise ValueError(f"spectrum lies between {s.min():g} and {s.max():g}; variances are not negative, and not all 0")
+    return s
+
+
+def float_type(dtype: DTypeLike) -> np.dtype[Any]:
+    """float32 or float64."""
+    if np.dtype(dtype) not in _FLOATS:
+        raise TypeError(f"dtype={np.dtype(dtype)}; choose np.float32 or np.float64")
+    return np.dtype(dtype)
 
 
 # -- rows and other arrays ---------------------------------------------------------------------------------------------
