@@ -106,4 +106,25 @@ CompactRows<T> compact_rows(const CompactArrays& arrays, const char* name) {
     return rows;
 }
 
+// Virtual rows: n, d, seed, distribution, and the scale of the features, zeros behind in whole groups of 32.
+using VirtualArrays = std::tuple<Index, Index, std::uint64_t, std::string, py::array>;
+
+template <class T>
+VirtualRows<T> virtual_rows(const VirtualArrays& given, const char* name) {
+    const auto& [n, d, seed, distribution, scale] = given;
+    require(n > 0 && d > 0, std::string(name) + ": at least one row and feature expected");
+    require(distribution == "normal" || distribution == "uniform", std::string(name) + ": unknown distribution");
+    return {seed, distribution == "normal" ? Distribution::normal : Distribution::uniform,
+            flat<T>(scale, (d + 31) / 32 * 32, "scale")};
+}
+
+// The model that draws targets of virtual rows: coef (k, d), intercept (k,) and noise.
+using ModelArrays = std::tuple<py::array, py::array, double>;
+
+template <class T>
+VirtualTargets<T> virtual_targets(const ModelArrays& given, Index k, Index d) {
+    const auto& [coef, intercept, noise] = given;
+    return {flat<T>(coef, k * d, "model"), flat<T>(intercept, k, "model's intercept"), static_cast<T>(noise)};
+}
+
 }  // namespace kdvr::bindings

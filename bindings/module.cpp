@@ -73,14 +73,15 @@ ControlVariate control_variate(double lam, const std::string& source, bool use_m
     return {lam, anchor_kind(source), use_mean, update_table, temperature.value_or(0.0)};
 }
 
-// X: an array of rows, or the arrays of sparse or compact ones.
-using RowArrays = std::variant<py::array, CsrArrays, CompactArrays>;
+// X: an array of rows, or what sparse, compact or virtual ones are made of. y: an array, or the model of virtual rows' targets.
+using RowArrays = std::variant<py::array, CsrArrays, CompactArrays, VirtualArrays>;
+using TargetArrays = std::variant<py::array, ModelArrays>;
 
 // A core session together with the arrays that it reads.
 template <class T>
 class Bound {
   public:
-    Bound(RowArrays X, py::array y, const std::string& loss, Index k, std::optional<py::array> weights, bool fit_intercept,
+    Bound(RowArrays X, TargetArrays y, const std::string& loss, Index k, std::optional<py::array> weights, bool fit_intercept,
           int n_threads)
         : X_(std::move(X)), y_(std::move(y)), weights_(std::move(weights)) {
         Problem<T> p;
@@ -90,6 +91,9 @@ class Bound {
         } else if (const CompactArrays* compact = std::get_if<CompactArrays>(&X_)) {
             p.compact = compact_rows<T>(*compact, "X");
             p.X.n = std::get<0>(*compact).shape(0), p.X.d = std::get<0>(*compact).shape(1);
+        } else if (const VirtualArrays* generated = std::get_if<VirtualArrays>(&X_)) {
+            p.generated = virtual_rows<T>(*generated, "X");
+            p.X.n = std::get<0>(*generated), p.X.d = std::get<1>(*generated);
         } else {
             p.X = dense_rows<T>(std::get<py::array>(X_), "X");
         }
@@ -101,12 +105,16 @@ class Bound {
         require(p.X.n > 0 && p.X.d > 0 && k > 0, "X: at least one row, feature and output expected");
         require(k > 1 || p.loss != LossKind::softmax, "k: softmax takes two outputs or more");
         require(k == 1 || p.loss != LossKind::logistic, "k: logistic takes one output");
-        if (y_.ndim() == 1) {
+        const ModelArrays* const model = std::get_if<ModelArrays>(&y_);
+        require((model != nullptr) == p.is_virtual(), "y: virtual rows and a model of their targets go together");
+        if (model) {
+            p.y.model = virtual_targets<T>(*model, k, p.X.d);
+        } else if (const py::array& y_array = std::get<py::array>(y_); y_array.ndim() == 1) {
             require(p.loss == LossKind::softmax, "y: labels go with softmax only");
-            p.y.labels = flat<std::int64_t>(y_, p.X.n, "y");
+            p.y.labels = flat<std::int64_t>(y_array, p.X.n, "y");
             require(all_below(p.y.labels, p.X.n, k), "y: label out of range");
         } else {
-            p.y.values = dense_rows<T>(y_, "y");
+            p.y.values = dense_rows<T>(y_array, "y");
             require(p.y.values.n == p.X.n && p.y.values.d == k, "y: (n, k) expected");
         }
         if (weights_) p.weights = flat<T>(*weights_, p.X.n, "weights");
@@ -241,7 +249,7 @@ class Bound {
     }
 
     RowArrays X_;
-    py::array y_;
+    TargetArrays y_;
     std::optional<py::array> weights_;
     std::unique_ptr<Session<T>> session_;
 };
@@ -250,7 +258,7 @@ template <class T>
 void bind_session(py::module_& m, const char* name, const char* doc) {
     using B = Bound<T>;
     py::class_<B>(m, name, doc)
-        .def(py::init<RowArrays, py::array, const std::string&, Index, std::optional<py::array>, bool, int>(), py::arg("X"),
+        .def(py::init<RowArrays, TargetArrays, const std::string&, Index, std::optional<py::array>, bool, int>(), py::arg("X"),
              py::arg("y"), py::arg("loss"), py::arg("n_outputs"), py::arg("weights"), py::arg("fit_intercept"),
              py::arg("n_threads"))
         .def("set_weights", &B::set_weights, py::arg("coef"), py::arg("intercept"))

@@ -10,7 +10,7 @@ class SessionFloat32:
     """
     A problem with float32 rows.
     """
-    def __init__(self, X: numpy.ndarray | tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray, typing.SupportsInt | typing.SupportsIndex] | tuple[numpy.ndarray, numpy.ndarray | None, numpy.ndarray | None], y: numpy.ndarray, loss: str, n_outputs: typing.SupportsInt | typing.SupportsIndex, weights: numpy.ndarray | None, fit_intercept: bool, n_threads: typing.SupportsInt | typing.SupportsIndex) -> None:
+    def __init__(self, X: numpy.ndarray | tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray, typing.SupportsInt | typing.SupportsIndex] | tuple[numpy.ndarray, numpy.ndarray | None, numpy.ndarray | None] | tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, str, numpy.ndarray], y: numpy.ndarray | tuple[numpy.ndarray, numpy.ndarray, typing.SupportsFloat | typing.SupportsIndex], loss: str, n_outputs: typing.SupportsInt | typing.SupportsIndex, weights: numpy.ndarray | None, fit_intercept: bool, n_threads: typing.SupportsInt | typing.SupportsIndex) -> None:
         ...
     def anchor_at(self, coef: numpy.ndarray, intercept: numpy.ndarray, *, cached: bool, mean: bool) -> tuple[tuple[float, float, float, float, float, float, float, float, float], numpy.typing.NDArray[numpy.float64], numpy.typing.NDArray[numpy.float64], numpy.typing.NDArray[numpy.float64] | None, numpy.typing.NDArray[numpy.float64] | None] | None:
         ...
@@ -40,7 +40,7 @@ class SessionFloat64:
     """
     A problem with float64 rows.
     """
-    def __init__(self, X: numpy.ndarray | tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray, typing.SupportsInt | typing.SupportsIndex] | tuple[numpy.ndarray, numpy.ndarray | None, numpy.ndarray | None], y: numpy.ndarray, loss: str, n_outputs: typing.SupportsInt | typing.SupportsIndex, weights: numpy.ndarray | None, fit_intercept: bool, n_threads: typing.SupportsInt | typing.SupportsIndex) -> None:
+    def __init__(self, X: numpy.ndarray | tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray, typing.SupportsInt | typing.SupportsIndex] | tuple[numpy.ndarray, numpy.ndarray | None, numpy.ndarray | None] | tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, str, numpy.ndarray], y: numpy.ndarray | tuple[numpy.ndarray, numpy.ndarray, typing.SupportsFloat | typing.SupportsIndex], loss: str, n_outputs: typing.SupportsInt | typing.SupportsIndex, weights: numpy.ndarray | None, fit_intercept: bool, n_threads: typing.SupportsInt | typing.SupportsIndex) -> None:
         ...
     def anchor_at(self, coef: numpy.ndarray, intercept: numpy.ndarray, *, cached: bool, mean: bool) -> tuple[tuple[float, float, float, float, float, float, float, float, float], numpy.typing.NDArray[numpy.float64], numpy.typing.NDArray[numpy.float64], numpy.typing.NDArray[numpy.float64] | None, numpy.typing.NDArray[numpy.float64] | None] | None:
         ...

@@ -33,9 +33,10 @@ Callback = Callable[[Progress], object]
 class Job:
     """A validated call of `solve`.
 
-    order: (epochs, m) row numbers, or None to draw them as `sampling` says. cached: store the residuals of anchors that have
-    weights. teacher_weights or teacher_table: the teacher, in the one form it has. average_after: epochs before averaging
-    starts, None for no averaging. seed: what replays `rng`. tol: of the gradient's norm, None for no such end.
+    order: (epochs, m) row numbers, or None to draw them as `sampling` says, which may also be "sequential": all rows as they
+    come, being independent draws. cached: store the residuals of anchors that have weights. teacher_weights or teacher_table:
+    the teacher, in the one form it has. average_after: epochs before averaging starts, None for no averaging. seed: what
+    replays `rng`. tol: of the gradient's norm, None for no such end.
     """
 
     problem: Problem

@@ -5,6 +5,7 @@ from __future__ import annotations
 from numpy.typing import ArrayLike
 
 from . import _validation as check
+from ._virtual import is_virtual
 from .backends.base import Problem
 from .teachers import Teacher
 
@@ -29,13 +30,22 @@ def make_problem(
         raise TypeError(f"teacher must be a Teacher, such as Teacher.weights(W, b), got {type(teacher).__name__}")
     rows = check.features(X, scan=scan)
     n, d = rows.shape
-    targets = check.targets(y, loss, n)
     name, W = coef
     outputs = [] if W is None else [(name, len(check.matrix(W, name)))]
     if teacher is not None:
+        if is_virtual(rows) and not teacher.linear:
+            raise ValueError(
+                f"virtual rows take Teacher.weights, computed where they are made; not a teacher of {teacher.kind}"
+            )
         teacher.check(n, d)
         k = teacher.n_outputs(loss)
         outputs += [] if k is None else [("teacher", k)]
+    if is_virtual(rows):
+        if sample_weight is not None:
+            raise ValueError("sample_weight: virtual rows have no weights of their own; leave it out")
+        made = check.virtual_targets(y, rows, loss, outputs)
+        return Problem(rows, made, loss, made.n_outputs, fit_intercept=check.flag(fit_intercept, "fit_intercept"))
+    targets = check.targets(y, loss, n)
     k = check.n_outputs(targets, loss, outputs)
     return Problem(
         X=rows,

@@ -19,15 +19,18 @@ from ._job import Finished, Job, Progress
 from ._measuring import Weights, accuracy, compare, null_loss, objective, table_loss
 from ._order import shuffled_rows
 from ._stopping import Criterion, residual_norm
+from ._virtual import is_virtual
 from ._weight import Anchor, Conditions, Weight
-from .backends.base import LARGEST, Backend, ControlVariate, FloatArray, Pass, Session, Sums
+from .backends.base import LARGEST, Backend, ControlVariate, FloatArray, Pass, Session, Step, Sums, Walk
 from .history import History, batch_moments, make_row
 from .result import ConvergenceWarning, DivergenceError, Result, Status
 from .schedules import LearningRate
 from .statistics import GradientStats, batch_factor, stats_from_pass
 
 _EXPLODED = 1e6  # times the loss of the null model or of the first epoch
-_HEAD_ROWS = 1024  # rows that tell the size of the loss at given initial weights
+_HEAD_ROWS = 1024  # rows that tell the size of the loss at given initial weights, and of virtual rows' loss at all
+_PIECE_ROWS = 1 << 20  # of an order that is not stored: 8 MiB
+_COINS = 1 << 20  # tossed at once
 
 
 class _Part(NamedTuple):
@@ -188,9 +191,11 @@ class Run:
         if plan.refresh != "random" or since < 0:
             return np.zeros(0, np.int64)
         p = self.job.step.batch_size / self.job.n if plan.refresh_probability is None else plan.refresh_probability
-        coins = self.job.rng.random(n_steps) < p
-        coins[0] &= since > 0  # the first snapshot was just taken
-        late = np.flatnonzero(coins)
+        late = np.concatenate(
+            [at + np.flatnonzero(self.job.rng.random(min(_COINS, n_steps - at)) < p) for at in range(0, n_steps, _COINS)]
+        )
+        if since == 0:  # the first snapshot was just taken
+            late = late[late > 0]
         if len(late):
             self.anchor = None  # it will be where the walk happens to be
             self.weight.anchored(Anchor())
@@ -212,14 +217,7 @@ class Run:
         total, parts, first = Sums(), [], 0
         for last in self.weight.looks(n_steps):
             variate = self._variate(epoch)
-            walk = self.session.epoch(
-                order[first * step.batch_size : last * step.batch_size],
-                rates if len(rates) == 1 else rates[first:last],
-                step,
-                variate,
-                refresh_at=(refresh_at[(first <= refresh_at) & (refresh_at < last)] - first).tolist(),
-                loss_limit=self.limit,
-            )
+            walk = self._walk(order, rates, refresh_at, (first, last), step, variate)
             self.grad_evals += len(walk.passes)
             total.add(walk.sums)
             if walk.exploded:
@@ -241,14 +239,46 @@ class Run:
             self.limit = max(self.limit, _EXPLODED * loss)
         self._finish(epoch, parts, loss, weights, variate)
 
+    def _walk(
+        self,
+        order: NDArray[np.int64] | range,
+        rates: NDArray[np.float64],
+        refresh_at: NDArray[np.int64],
+        steps: tuple[int, int],
+        step: Step,
+        variate: ControlVariate,
+    ) -> Walk:
+        """Some steps of an epoch at one weight, in pieces where the order is made on the way."""
+        first, last = steps
+        size = max(1, _PIECE_ROWS // step.batch_size) if isinstance(order, range) else last - first
+        done = Walk(Sums(), 0)
+        for start in range(first, last, size):
+            end = min(last, start + size)
+            rows = order[start * step.batch_size : end * step.batch_size]
+            walk = self.session.epoch(
+                np.arange(rows.start, rows.stop) if isinstance(rows, range) else rows,
+                rates if len(rates) == 1 else rates[start:end],
+                step,
+                variate,
+                refresh_at=(refresh_at[(start <= refresh_at) & (refresh_at < end)] - start).tolist(),
+                loss_limit=self.limit,
+            )
+            done.sums.add(walk.sums)
+            done = Walk(done.sums, done.steps + walk.steps, done.passes + walk.passes, walk.exploded)
+            if walk.exploded:
+                break
+        return done
+
     def _n_steps(self) -> int:
         rows = self.job.n if self.job.order is None else self.job.order.shape[1]
         return -(-rows // self.job.step.batch_size)
 
-    def _order(self, epoch: int) -> NDArray[np.int64]:
+    def _order(self, epoch: int) -> NDArray[np.int64] | range:
         job = self.job
         if job.order is not None:
             return np.asarray(job.order[epoch], np.int64)
+        if job.sampling == "sequential":
+            return range(job.n)
         if job.sampling == "shuffle":
             return shuffled_rows(job.rng, job.n)
         return np.asarray(job.rng.integers(0, job.n, job.n), np.int64)
@@ -267,7 +297,7 @@ class Run:
 
     @property
     def _sampling(self) -> str:
-        return self.job.sampling if self.job.order is None else "replacement"
+        return "shuffle" if self.job.order is None and self.job.sampling == "shuffle" else "replacement"
 
     def _factor(self) -> float:
         """Variance of a batch's mean over that of a row as the running sums show it."""
@@ -389,11 +419,10 @@ def _rates(schedule: LearningRate, epoch: int, n_steps: int, epochs: int) -> NDA
 
 def _loss_limit(job: Job, backend: Backend) -> float:
     """A million times the mean loss at z = 0, or at the given initial weights (first rows) if that is larger."""
-    p = job.problem
-    loss = null_loss(p)
+    p, head = job.problem, slice(0, _HEAD_ROWS)
+    part = replace(p, X=p.X[head], y=p.y[head], weights=None if p.weights is None else p.weights[head])
+    loss = null_loss(part if is_virtual(p.X) else p)
     if any(w.any() for w in job.initial):
-        head = slice(0, _HEAD_ROWS)
-        part = replace(p, X=p.X[head], y=p.y[head], weights=None if p.weights is None else p.weights[head])
         sums = backend.open(part, 1).evaluate(*job.initial, ControlVariate()).sums
         loss = max(loss, sums.loss / sums.rows)
     return _EXPLODED * loss if 0 < loss < LARGEST / _EXPLODED else LARGEST

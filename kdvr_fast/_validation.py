@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from ._rows import Compact, CsrRows
 from ._validation_csr import csr_rows
 from ._validation_csr import finite as finite_csr
+from ._virtual import VirtualRows, VirtualTargets, is_virtual
 from .backends.base import FloatArray
 from .losses import LOSSES, Loss
 
@@ -104,9 +105,9 @@ def batch_size(value: object, n: int) -> int:
     return size
 
 
-def sampling(value: object) -> str:
-    """How rows are drawn."""
-    return choice(value, ("shuffle", "replacement"), "sampling")
+def sampling(value: object, *more: str) -> str:
+    """How rows are drawn: a name, or one of `more`."""
+    return choice(value, ("shuffle", "replacement", *more), "sampling")
 
 
 def spectrum(values: ArrayLike | None, condition: object, d: int) -> NDArray[np.float64]:
@@ -135,11 +136,11 @@ def float_type(dtype: DTypeLike) -> np.dtype[Any]:
 
 
 def features(X: Any, *, scan: bool = True) -> Any:
-    """X as (n, d) float32 or float64 rows, read in place: an array of unit stride, or `CsrRows` of a CSR matrix.
+    """X as (n, d) float32 or float64 rows, read in place: an array of unit stride, `CsrRows` of a CSR matrix, or virtual rows.
 
     A nested list becomes float64. scan: look for NaN and infinities, one read of X.
     """
-    if isinstance(X, CsrRows):
+    if isinstance(X, CsrRows) or is_virtual(X):
         return X
     if isinstance(X, Compact) or (isinstance(X, np.ndarray) and X.dtype.name in COMPACT):
         return _compact(X if isinstance(X, Compact) else Compact(X), scan)
@@ -238,7 +239,7 @@ def finite_rows(X: Any) -> None:
             rows = max(1, _SCAN_BYTES // (8 * X.shape[1]))
             for start in range(0, len(X.values), rows):
                 finite(X.values[start : start + rows].astype(np.float32), "X", start)
-    else:
+    elif not is_virtual(X):
         finite(X, "X")
 
 
@@ -347,6 +348,8 @@ def n_outputs(y: NDArray[Any], loss: str, others: Iterable[tuple[str, int]]) -> 
 
 def targets(y: ArrayLike, loss: str, n: int) -> NDArray[Any]:
     """Targets checked on their own, before k is known: softmax labels as int64 (n,), everything else (n,) or (n, k)."""
+    if isinstance(y, VirtualTargets):
+        raise TypeError("y is VirtualTargets but X are stored rows: pass y.rows for X, or y[:] for y")
     Y = real_array(y, "y")
     if Y.ndim not in (1, 2) or len(Y) != n or 0 in Y.shape:
         raise ValueError(f"y has shape {Y.shape}; expected {n} rows as in X: ({n},) or ({n}, outputs)")
@@ -362,6 +365,22 @@ def targets(y: ArrayLike, loss: str, n: int) -> NDArray[Any]:
             raise ValueError(f"y has shape {Y.shape}; labels are 1-D: pass y.ravel()")
         probabilities(Y, "y", remedy="rows of y are probabilities, (n, k), or y is 1-D labels")
     return Y
+
+
+def virtual_targets(y: Any, X: VirtualRows, loss: str, outputs: Iterable[tuple[str, int]]) -> VirtualTargets:
+    """Targets of virtual rows, checked against these, the loss and (name, k) of whatever else fixes k."""
+    if not isinstance(y, VirtualTargets):
+        raise TypeError(
+            f"X is VirtualRows, whose targets are made with them: pass VirtualTargets for y, not {type(y).__name__}"
+        )
+    if y.rows is not X:
+        raise ValueError("y are VirtualTargets of other rows: make them from the X that is passed")
+    if y.loss != loss:
+        raise ValueError(f"y are VirtualTargets for loss={y.loss!r}, not for loss={loss!r}")
+    for name, k in outputs:
+        if k != y.n_outputs:
+            raise ValueError(f"{name} has {k} output(s) but y has {y.n_outputs}; they must agree")
+    return y
 
 
 def _labels(y: NDArray[Any]) -> NDArray[np.int64]:

@@ -15,6 +15,8 @@ from ._measuring import Weights
 from ._problem import make_problem
 from ._span import SpanDescent, spans
 from ._training import Run, train
+from ._unstored import check_rates, check_run
+from ._virtual import is_virtual
 from .backends import get_backend
 from .backends.base import FloatArray, Problem, Step
 from .compression import COMPRESSORS, Compressor
@@ -78,7 +80,9 @@ def solve(
     Args:
         X: (n, d) float32 or float64, read in place: an array with unit stride along features (memory maps too), or a SciPy CSR
             matrix with sorted indices, int32 or int64, which is never made dense: a step costs O(k) a non-zero of the batch,
-            with momentum O(k d). A nested list becomes float64.
+            with momentum O(k d). A nested list becomes float64. Or `synthetic.VirtualRows`, with `synthetic.VirtualTargets` for
+            y: rows made where they are read, at the memory of the weights however many there are. They are independent draws
+            and walked in their order. Not with SAGA, LBFGS, teachers that are stored or sample_weight.
         y: softmax: integer labels 0 .. k-1, (n,), or rows of probabilities (n, k). logistic: 0/1 or probabilities, (n,).
             squared: (n,) or (n, k). k follows from y, coef_init or the teacher.
         loss: "squared" = |z - y|^2 / 2, "logistic" (k = 1), "softmax".
@@ -153,10 +157,14 @@ def solve(
         fit_intercept=fit_intercept,
         scan=scan,
     )
-    plan = _plan(method, teacher, loss)
+    plan, tracked = _plan(method, teacher, loss), _track(track, loss)
     (n, d), k, dtype = problem.X.shape, problem.n_outputs, problem.X.dtype
     epochs = check.count(epochs, "epochs", low=1)
     check.sampling(sampling)
+    virtual = is_virtual(problem.X)
+    if virtual:
+        check_run(method, plan, cache_anchor=cache_anchor, sampling=sampling, track=tracked)
+        sampling = "sequential"
     alpha, l1_ratio = check.non_negative(alpha, "alpha"), check.number(l1_ratio, "l1_ratio", low=0.0, high=1.0)
     full = plan.full_batch
     if full is not None and alpha * l1_ratio > 0:
@@ -179,7 +187,7 @@ def solve(
         raise ValueError("intercept_init is given but fit_intercept=False; leave one of them out")
     if plan.lam == "auto" and not step.statistics:
         raise ValueError("lam='auto' is estimated from the statistics of the batches: leave statistics=True")
-    cached = _cached(cache_anchor, plan, teacher, epochs)
+    cached = not virtual and _cached(cache_anchor, plan, teacher, epochs)
     weights, table = _teacher(teacher, plan, problem, scan)
     rng, seed = _generator(random_state)
     after = _average_after(average, epochs)
@@ -202,10 +210,12 @@ def solve(
         teacher_weights=weights,
         teacher_table=table,
         average_after=after,
-        track=_track(track, loss),
+        track=tracked,
         callbacks=_callbacks(callbacks),
         tol=None if tol is None else check.positive(tol, "tol"),
     )
+    if virtual:
+        check_rates(job.learning_rate, -(-n // step.batch_size))
     kind = Run if full is None else SpanDescent if spans(job) else Descent
     return train(kind(job, engine, n_threads))
 
@@ -268,7 +278,7 @@ def _learning_rate(given: object, problem: Problem, step: Step, sampling: str, p
             alpha=step.l2,
             fit_intercept=problem.fit_intercept,
             sample_weight=problem.weights,
-            sampling=sampling,
+            sampling=sampling if sampling == "shuffle" else "replacement",
             recursive=plan.anchor in ("snapshot", "table"),
             momentum=step.momentum,
         )

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "dispatch.hpp"
-#include "rows/rows.hpp"
+#include "drawn.hpp"
 
 namespace kdvr {
 
@@ -35,6 +35,7 @@ class Block {
         norm_ = Buffer<T>(max_rows_);
         pair_ = Buffer<T>(max_rows_);
         columns_ = Buffer<double>(kMaxChunks * 2 * p.k);
+        if (p.is_virtual()) targets_ = std::make_unique<Drawn<T>>(p, max_rows_);
         // Squared: 0 - 0 = 0. Logistic and softmax: exp(-1e30) = 0. Set once; kernels write only the k real logits of a row.
         const T padding = p.loss == LossKind::squared ? T(0) : T(-1e30);
         for (Index i = 0; i < z_.size(); ++i) z_[i] = padding;
@@ -83,11 +84,14 @@ class Block {
         }
         point(rows, count, offset);
         first_ = walked_, walked_ += count;
+        if (targets_) targets_->point(rows, count);
         for (Index i = 0; i < count; ++i) {
             const auto at = static_cast<std::size_t>(i);
             const Index row = rows[i];
             weight_[offset + i + 1] = p_.weights ? p_.weights[row] : T(1);
-            if (p_.y.labels) {
+            if (targets_) {
+                target_[at] = targets_->value(i);
+            } else if (p_.y.labels) {
                 label_[at] = p_.y.labels[row];
             } else {
                 target_[at] = p_.y.values.row(row);
@@ -146,7 +150,7 @@ class Block {
     // Rows of numbers that the residuals will want after the logits.
     void expect_outputs(const Sweep& sweep, Index from, Index rows) const {
         for (Index i = from; i < from + rows; ++i) {
-            if (!p_.y.labels) prefetch_outputs(target_[static_cast<std::size_t>(i)]);
+            if (!p_.has_labels()) prefetch_outputs(target_[static_cast<std::size_t>(i)]);
             if (sweep.variate.source == AnchorKind::table) prefetch_outputs(table_[static_cast<std::size_t>(i)]);
         }
     }
@@ -167,6 +171,7 @@ class Block {
                                          sweep.pairs_every > 0 ? pair_.data() + from : nullptr, first_ + from,
                                          std::max<Index>(sweep.pairs_every, 1)};
         const bool both = sweep.variate.source == AnchorKind::weights;
+        if (targets_) targets_->draw(*reader_, chunk, from, rows, label_.data());
         if (sweep.parts) expect_outputs(sweep, from, rows);
         reader_->multiply({chunk, from, rows, coming, both, z_.data() + from * 2 * kp_, products}, w);
         Sums& sums = part_[chunk] = Sums{};
@@ -192,7 +197,7 @@ class Block {
         job.rows = rows, job.k = p_.k, job.kp = kp_;
         job.lam = static_cast<T>(sweep.variate.lam), job.temperature = static_cast<T>(sweep.variate.temperature);
         job.z = z_.data() + from * 2 * kp_, job.intercept = w.b.data(), job.anchor_intercept = w.anchor_b();
-        job.label = p_.y.labels ? label_.data() + from : nullptr;
+        job.label = p_.has_labels() ? label_.data() + from : nullptr;
         job.target = target_.data() + from, job.table = table_.data() + from;
         const Index slot = offset_ + from + 1;
         job.weight = weight_.data() + slot;
@@ -226,7 +231,8 @@ class Block {
     std::vector<std::int64_t> label_;
     Buffer<T> z_, q_, r_, c_, weight_, norm_, pair_;
     Sums part_[kMaxChunks];
-    Buffer<double> columns_;  // column sums of q, 2k a chunk
+    Buffer<double> columns_;             // column sums of q, 2k a chunk
+    std::unique_ptr<Drawn<T>> targets_;  // of virtual rows
 };
 
 }  // namespace kdvr

@@ -66,6 +66,20 @@ struct ResidualJob {
     Sums* sums;     // loss always; xx .. pair_tt with statistics
 };
 
+// Targets of virtual rows: values (rows x k numbers; logistic: 0 or 1), or labels where those are not null.
+template <class T>
+struct DrawJob {
+    LossKind loss;
+    Index rows, k, kp;
+    const std::int64_t* row;  // their numbers
+    std::uint64_t seed;
+    T noise;
+    T* z;  // rows x 2kp: the model's logits, room for as many behind them
+    const T* intercept;
+    T* value;
+    std::int64_t* label;
+};
+
 // One parameter block: weights and what travels with them, all rows x ld. Null where unused.
 template <class T>
 struct Plane {
@@ -143,6 +157,9 @@ struct Kernels {
     void (*compact_logits)(const CompactBlock<T>&, const T* w, Index ld, Index outputs, T* z, const RowProducts<T>&);
     void (*compact_gradient)(const CompactBlock<T>&, const T* q, Index ldq, const T* sum_q, Columns, Index outputs, double* sum,
                              Index ld);
+    // Some virtual rows as d numbers each, in whole vectors, ld apart; and targets of virtual rows.
+    void (*generate)(const VirtualRows<T>&, const std::int64_t* rows, Index count, Index d, T* x, Index ld);
+    void (*draw)(const DrawJob<T>&);
     // Floors, see probes.hpp; lanes: numbers in a vector.
     T (*multiply_add)(Index rounds);
     T (*read_all)(const T* p, Index size);

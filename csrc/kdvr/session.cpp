@@ -257,7 +257,8 @@ void Session<T>::take_step(Stepper& stepper, const Batch& batch, Sums& sums) {
     const Index ldq = p_.kp(), size = block.max_rows();
     for (Index at = 0; at < batch.count; at += size) {
         block.gather(batch.rows + at, std::min(size, batch.count - at), variate.update_table ? at : 0, table);
-        const Index next = at + block.count(), coming = std::min(block.count(), batch.left - next);
+        const Index next = at + block.count();
+        const Index coming = p_.is_virtual() ? 0 : std::min(block.count(), batch.left - next);
         const Index parts = block.part_count();
         T* const to = parts > 0 ? stepper.parts.data() : nullptr;
         descent.meet();

@@ -47,7 +47,7 @@ constexpr Index kRowsInOrder = 64;
 template <class T>
 struct Reading {
     Reading(const Problem<T>& p, bool apart, Index size, Index outputs)
-        : asks(p.k > 1 || p.is_sparse() || p.is_compact()),
+        : asks(!p.is_virtual() && (p.k > 1 || p.is_sparse() || p.is_compact())),
           block(p, 0, std::min(p.k == 1 && !p.is_sparse() ? kRowsInOrder : kMostRows, Block<T>::rows_in_cache(p)),
                 apart ? 1 : kMaxChunks, true),
           sum_w(size),

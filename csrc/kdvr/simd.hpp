@@ -32,6 +32,7 @@ struct Simd<float> {
     static constexpr float magic = 12582912.0f;  // 1.5 * 2^23: adding it leaves the rounded integer in the low mantissa bits
     static constexpr float exp_lowest = -87.0f;  // exp of anything below is 0 here; e^-87 = 1.6e-38
     static constexpr int mantissa_bits = 23, exp_terms = 8;
+    static constexpr std::int32_t mantissa = (1 << 23) - 1, root_half = 0x3f3504f3;  // sqrt(1/2), its bits
 };
 
 template <>
@@ -43,6 +44,7 @@ struct Simd<double> {
     static constexpr double magic = 6755399441055744.0;  // 1.5 * 2^52
     static constexpr double exp_lowest = -708.0;
     static constexpr int mantissa_bits = 52, exp_terms = 14;
+    static constexpr std::int64_t mantissa = (std::int64_t{1} << 52) - 1, root_half = 0x3fe6a09e667f3bcd;
 };
 
 template <class T>

@@ -86,11 +86,33 @@ struct CompactBlock {
     T one_scale = T(1);
 };
 
-// What the rows should give: either integer labels (softmax) or n x k numbers.
+// What the numbers of virtual rows are drawn from: mean 0 and variance 1, then scaled.
+enum class Distribution { normal, uniform };
+
+// Rows that are not stored: row i follows from the seed and i, see generate.hpp. scale is one number a feature, in whole groups
+// of 32 with zeros behind; null where rows are not virtual.
+template <class T>
+struct VirtualRows {
+    std::uint64_t seed = 0;
+    Distribution distribution = Distribution::normal;
+    const T* scale = nullptr;
+};
+
+// Targets of virtual rows, drawn from a model of coef (k x d) and intercept (k). noise: the standard deviation of values, the
+// share of classes that are drawn uniformly. coef is null where targets are stored.
+template <class T>
+struct VirtualTargets {
+    const T* coef = nullptr;
+    const T* intercept = nullptr;
+    T noise = T(0);
+};
+
+// What the rows should give: integer labels (softmax), n x k numbers, or a model that draws either.
 template <class T>
 struct Targets {
     const std::int64_t* labels = nullptr;
     DenseRows<T> values;
+    VirtualTargets<T> model;
 };
 
 // Rows gathered for one kernel call: pointers to `rows` rows of d features each.

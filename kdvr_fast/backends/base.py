@@ -36,12 +36,13 @@ class Problem:
 
     X: (n, d) float32 or float64: an array of unit stride along d and any row stride, or sparse rows with the attributes `data`,
         `indices` and `indptr` (int32 or int64), `shape` and `dtype` of a CSR matrix, features rising within each row.
-    y: (n,) int64 labels (softmax only) or (n, k) targets of X's dtype.
+        Or virtual rows, which give arrays by index and are not stored (`_virtual.py`).
+    y: (n,) int64 labels (softmax only) or (n, k) targets of X's dtype; of virtual rows what gives these by index.
     weights: (n,) of X's dtype with mean one, or None for all ones.
     """
 
     X: Any
-    y: NDArray[np.generic]
+    y: Any
     loss: str
     n_outputs: int
     weights: FloatArray | None = None

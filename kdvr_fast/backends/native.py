@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from .._rows import gram, is_compact, is_sparse
 from .._threads import usable_threads
+from .._virtual import GROUP, is_virtual
 from .base import LARGEST, ControlVariate, FloatArray, Pass, Problem, Session, Step, Sums, Walk
 
 try:
@@ -38,6 +39,10 @@ def _row_arrays(X: Any) -> Any:
     if is_compact(X):
         values = X.values.view(np.uint16) if X.values.dtype.name == "bfloat16" else X.values
         return (values, None, None) if X.plain else (values, *X.factors())
+    if is_virtual(X):
+        scale = np.zeros(-(-X.d // GROUP) * GROUP, X.dtype)
+        scale[: X.d] = np.sqrt(X.variances)
+        return X.n, X.d, X.seed, X.distribution, scale
     return X
 
 
@@ -49,7 +54,7 @@ class NativeSession:
         self._problem, self._dtype = problem, problem.X.dtype
         self._core = opened(
             _row_arrays(problem.X),
-            problem.y,
+            (*problem.y.model, problem.y.noise) if is_virtual(problem.X) else problem.y,
             problem.loss,
             problem.n_outputs,
             problem.weights,

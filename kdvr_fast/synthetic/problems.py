@@ -1,12 +1,13 @@
-"""Problems whose answer is known, drawn in memory.
+"""Problems whose answer is known, drawn in memory or virtual.
 
     rows      a_ij = sqrt(s_j) g_ij, g_ij independent N(0, 1); density < 1: 0 but for that share, N(0, s_j / density)
     logits    z_i = W a_i + b, W random, scaled so that the mean of Var(z_ic) over c is signal^2
     targets   least_squares: y_i = z_i + noise e_i, e_i ~ N(0, 1)
               logistic, softmax: a class drawn from link(z_i); a share `label_noise` of rows draws it uniformly instead
 
-s is the spectrum of the rows' covariance: given, or falling geometrically from 1 to 1 / condition. The generating W and b
-minimise the expected loss where there is no label noise. Shapes: X (n, d), W (k, d), b (k,).
+virtual=True draws W and b alone: X and y are `VirtualRows` and `VirtualTargets`, made where they are read, by the same law from
+another generator. s is the spectrum of the rows' covariance: given, or falling geometrically from 1 to 1 / condition. The
+generating W and b minimise the expected loss where there is no label noise. Shapes: X (n, d), W (k, d), b (k,).
 Source: the synthetic regression of arXiv:2305.17581, with the choices its noise floor depends on made explicit.
 """
 
@@ -20,6 +21,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .. import _validation as check
 from .._rows import blocks, dense
+from .._virtual import VirtualRows, VirtualTargets
 from ..backends.base import FloatArray
 from ..losses import LOSSES
 
@@ -33,10 +35,10 @@ Weights = tuple[NDArray[np.float64], NDArray[np.float64]]
 class SyntheticProblem:
     """Data and what is known of them.
 
-    X: (n, d), an array or a SciPy CSR matrix. y: targets as `solve` takes them. loss: its name.
+    X: (n, d), an array, a SciPy CSR matrix or `VirtualRows`. y: targets as `solve` takes them. loss: its name.
     coef (k, d), intercept (k,): the generating model, float64; the intercept is zero where it is not fitted.
     optimum: weights and intercept of the exact minimiser of the mean loss over these rows, without a penalty; None where it has
-        no closed form (every loss but the squared one; more than 2048 features).
+        no closed form (every loss but the squared one; virtual rows; more than 2048 features).
     fit_intercept: whether the model has an intercept; for `solve`.
     """
 
@@ -67,6 +69,7 @@ def least_squares(
     fit_intercept: bool = False,
     random_state: int | np.random.Generator | None = None,
     dtype: DTypeLike = np.float64,
+    virtual: bool = False,
 ) -> SyntheticProblem:
     """Linear regression with Gaussian noise, and its exact minimiser.
 
@@ -75,6 +78,7 @@ def least_squares(
         signal: standard deviation of z. noise: standard deviation of y about z.
         density: share of entries that are not zero; below 1 the rows are a CSR matrix.
         n_outputs: k. fit_intercept: whether the model has an intercept. dtype: of the rows, float32 or float64.
+        random_state: a seed, or a Generator for rows in memory. virtual: rows that take no memory; needs a seed and density=1.
 
     Example:
         >>> from kdvr_fast import solve, synthetic
@@ -86,8 +90,11 @@ def least_squares(
     """
     rng, rows = np.random.default_rng(random_state), _Rows(n, d, spectrum, condition, density, dtype)
     check.non_negative(noise, "noise")
+    k = check.count(n_outputs, "n_outputs", low=1)
+    if check.flag(virtual, "virtual"):
+        return _virtual(rows, "squared", k, signal, noise, fit_intercept, random_state)
     X = rows.draw(rng)
-    W, b = _model(rng, check.count(n_outputs, "n_outputs", low=1), rows.spectrum, signal, fit_intercept)
+    W, b = _model(rng, k, rows.spectrum, signal, fit_intercept)
     y = _logits(X, W, b) + noise * rng.standard_normal((n, len(W)))
     y = (y[:, 0] if len(W) == 1 else y).astype(rows.dtype)
     optimum = _least_squares_optimum(X, y.reshape(n, -1), fit_intercept) if d <= _OPTIMUM_FEATURES else None
@@ -106,6 +113,7 @@ def logistic(
     fit_intercept: bool = False,
     random_state: int | np.random.Generator | None = None,
     dtype: DTypeLike = np.float64,
+    virtual: bool = False,
 ) -> SyntheticProblem:
     """Two classes drawn from a logistic model; arguments as in `least_squares`.
 
@@ -116,6 +124,8 @@ def logistic(
     [0.0, 1.0]
     """
     rows = _Rows(n, d, spectrum, condition, density, dtype)
+    if check.flag(virtual, "virtual"):
+        return _virtual(rows, "logistic", 1, signal, label_noise, fit_intercept, random_state)
     return _classes(rows, "logistic", 2, signal, label_noise, fit_intercept, np.random.default_rng(random_state))
 
 
@@ -132,6 +142,7 @@ def softmax(
     fit_intercept: bool = False,
     random_state: int | np.random.Generator | None = None,
     dtype: DTypeLike = np.float64,
+    virtual: bool = False,
 ) -> SyntheticProblem:
     """Classes drawn from a softmax model; arguments as in `logistic`.
 
@@ -142,7 +153,22 @@ def softmax(
     """
     k = check.count(n_classes, "n_classes", low=2)
     rows = _Rows(n, d, spectrum, condition, density, dtype)
+    if check.flag(virtual, "virtual"):
+        return _virtual(rows, "softmax", k, signal, label_noise, fit_intercept, random_state)
     return _classes(rows, "softmax", k, signal, label_noise, fit_intercept, np.random.default_rng(random_state))
+
+
+def _virtual(
+    rows: _Rows, loss: str, k: int, signal: float, noise: float, fit_intercept: bool, seed: object
+) -> SyntheticProblem:
+    if rows.density != 1:
+        raise ValueError(f"virtual rows are dense: density={rows.density:g} must be 1, or virtual=False")
+    seed = check.count(seed, "random_state", also=", which virtual rows are made from")
+    X = VirtualRows(rows.n, rows.d, seed=seed, spectrum=rows.spectrum, dtype=rows.dtype)
+    W, b = _model(np.random.default_rng(seed), k, rows.spectrum, signal, fit_intercept)
+    y = VirtualTargets(X, W, b, loss=loss, noise=noise)
+    W, b = (a.astype(np.float64) for a in y.model)  # as rounded to the rows' dtype
+    return SyntheticProblem(X, y, loss, W, b, None, fit_intercept)
 
 
 def _classes(

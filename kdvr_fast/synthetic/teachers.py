@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
 from .. import _validation as check
+from .._virtual import is_virtual
 from ..statistics import GradientStats, gradient_stats
 from ..teachers import Teacher
+from .population import population_stats
 from .problems import SyntheticProblem
 
+_HEAD_ROWS = 100_000  # of virtual rows
 _FARTHEST = 1e6  # relative distance that is looked at
 _QUALITY_TOL = 1e-6  # of a correlation or SNR
 
@@ -29,7 +33,8 @@ def teacher(
         snr           |grad f(theta)|^2 / E|grad f_i(theta)|^2, by bisection in t
         correlation   the centred correlation of grad f_i(theta) with grad f_i(x*), by bisection in t
 
-    x* is `problem.best`. Both statistics are those of `gradient_stats` on the problem's rows at x*, met to 1e-6.
+    x* is `problem.best`. Both statistics are those of `gradient_stats` on the problem's rows at x*, met to 1e-6; for virtual
+    rows those of `population_stats`, or, for the losses that have none, of the first 100,000 rows.
 
     Raises:
         ValueError: none or several of the three are given, or no teacher in this direction has that quality.
@@ -53,6 +58,8 @@ def teacher(
     size = float(np.sqrt((W * W).sum() + (b * b).sum()))
     if size == 0:
         raise ValueError("the optimum is zero, so that no distance is relative to it")
+    if is_virtual(problem.X) and problem.loss != "squared":
+        problem = replace(problem, X=problem.X[:_HEAD_ROWS], y=problem.y[:_HEAD_ROWS])
     rng = np.random.default_rng(random_state)
     U, u = rng.standard_normal(W.shape), rng.standard_normal(b.shape) * problem.fit_intercept
     size /= float(np.sqrt((U * U).sum() + (u * u).sum()))
@@ -91,6 +98,8 @@ def _search(problem: SyntheticProblem, at: Callable[[float], Teacher], name: str
 
 def _stats(problem: SyntheticProblem, guide: Teacher) -> GradientStats:
     W, b = problem.best
+    if is_virtual(problem.X) and problem.loss == "squared":
+        return population_stats(problem.y, W, intercept=b, teacher=guide, fit_intercept=problem.fit_intercept)
     return gradient_stats(
         problem.X, problem.y, W, intercept=b, loss=problem.loss, teacher=guide, fit_intercept=problem.fit_intercept
     )

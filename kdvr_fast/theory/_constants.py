@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .. import _validation as check
 from .._rows import blocks, dense, stack
+from .._virtual import DISTRIBUTIONS, is_virtual
 from ..losses import LOSSES
 
 _BLOCK_NUMBERS = 1 << 20  # of a block of rows turned into float64: small beside any X worth chunking
@@ -51,7 +52,10 @@ def smoothness(
     ``L_full = smoothness * lambda_max(1/n sum s_i a_i a_i^T) + alpha``.
 
     Args:
-        X: (n, d) float32 or float64, rows contiguous or CSR; read in blocks, twice; sums in float64.
+        X: (n, d) float32 or float64, rows contiguous or CSR; read in blocks, twice; sums in float64. `VirtualRows` are not
+            read: the constants are those of their distribution, and since that has no largest row, in place of L_max stands the
+            expected smoothness of a row, ``smoothness * (sum v + f + (kurtosis - 1) max v) + alpha``, v the variances of the
+            features, f = 1 with an intercept, else 0 (exact for the squared loss).
         loss: "squared", "logistic" or "softmax".
         alpha: the L2 coefficient (a term ``alpha/2 |W|^2`` of the objective).
         fit_intercept: whether a constant feature 1 is appended (alpha then bounds its curvature from above).
@@ -73,6 +77,11 @@ def smoothness(
     rows = check.features(X, scan=False)
     scale = check.loss(loss).smoothness
     check.non_negative(alpha, "alpha")
+    if is_virtual(rows):
+        variances, free = rows.variances, float(fit_intercept)
+        mean, top = float(variances.sum()) + free, float(variances.max())
+        expected = mean + (DISTRIBUTIONS[rows.distribution] - 1) * top
+        return Smoothness(*(scale * v + alpha for v in (expected, mean, max(top, free))))
     n = rows.shape[0]
     weights = check.sample_weight(sample_weight, n, np.dtype(np.float64))
     s = np.ones(n) if weights is None else weights.astype(np.float64)
@@ -195,6 +204,8 @@ def strong_convexity(
     rows = check.features(X, scan=False)
     named = check.loss(loss).name
     check.non_negative(alpha, "alpha")
+    if is_virtual(rows):
+        raise ValueError("virtual rows are too many to read in Python: pass some of them, such as X[:100_000]")
     n, d = rows.shape
     weights = check.sample_weight(sample_weight, n, np.dtype(np.float64))
     s = np.ones(n) if weights is None else weights.astype(np.float64)

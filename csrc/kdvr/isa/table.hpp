@@ -3,6 +3,7 @@
 
 #include "../compact_one.hpp"
 #include "../decode.hpp"
+#include "../generate.hpp"
 #include "../probes.hpp"
 #include "../residuals.hpp"
 #include "../singles.hpp"
@@ -18,6 +19,7 @@ constexpr Kernels<T> table = {
     parts_step<T>,     parts_add_double<T>,
     step<T>,           decode<T>,
     compact_logits<T>, compact_gradient<T>,
+    generate<T>,       draw<T>,
     multiply_add<T>,   read_all<T>,
     kLanes<T>,         {&sparse_table<T, std::int32_t>, &sparse_table<T, std::int64_t>},
 };

@@ -1,5 +1,5 @@
-// Purpose: dense rows, and compact ones that are decoded to dense rows block by block; weights output-major: k rows of ld.
-// See rows.hpp.
+// Purpose: dense rows, and compact or virtual ones that are made into dense rows block by block; weights output-major: k rows
+// of ld. See rows.hpp.
 #include <utility>  // forward
 #include <vector>
 
@@ -66,26 +66,31 @@ class DenseReader : public Reader<T> {
     std::vector<const char*> coming_;
 };
 
-// Rows decoded when they are pointed at, by all threads; the row before them is kept aside, its place being overwritten.
+// Rows decoded or generated when they are pointed at, by all threads; the row before them is kept aside, its place being
+// overwritten.
 template <class T>
-class CompactReader final : public DenseReader<T> {
+class ScratchReader final : public DenseReader<T> {
   public:
-    CompactReader(const Problem<T>& p, Index max_rows)
-        : DenseReader<T>(p, max_rows), decoded_(max_rows * this->ld_), kept_(this->ld_) {
-        for (Index i = 0; i < max_rows; ++i) this->a_[static_cast<std::size_t>(i)] = decoded_.data() + i * this->ld_;
+    ScratchReader(const Problem<T>& p, Index max_rows)
+        : DenseReader<T>(p, max_rows), made_(max_rows * this->ld_), kept_(this->ld_) {
+        for (Index i = 0; i < max_rows; ++i) this->a_[static_cast<std::size_t>(i)] = made_.data() + i * this->ld_;
     }
 
     void point(const std::int64_t* rows, Index count) override {
         const Index d = this->p_.X.d, chunks = std::min<Index>(count, kMaxChunks);
         this->count_ = count;
         run(chunks, useful_threads(count * d, this->p_.threads), [&](Index c) {
-            for (Index i = c * count / chunks; i < (c + 1) * count / chunks; ++i) {
-                kernels<T>().decode(this->p_.compact, rows[i], d, decoded_.data() + i * this->ld_);
+            const Index from = c * count / chunks, to = (c + 1) * count / chunks;
+            T* const x = made_.data() + from * this->ld_;
+            if (this->p_.is_virtual()) {
+                kernels<T>().generate(this->p_.generated, rows + from, to - from, d, x, this->ld_);
+            } else {
+                for (Index i = from; i < to; ++i) kernels<T>().decode(this->p_.compact, rows[i], d, x + (i - from) * this->ld_);
             }
         });
     }
     void step_on() override {
-        if (this->count_ > 0) std::copy_n(decoded_.data() + (this->count_ - 1) * this->ld_, this->ld_, kept_.data());
+        if (this->count_ > 0) std::copy_n(made_.data() + (this->count_ - 1) * this->ld_, this->ld_, kept_.data());
         this->before_ = this->count_ > 0 ? kept_.data() : nullptr;
     }
 
@@ -94,7 +99,7 @@ class CompactReader final : public DenseReader<T> {
     Index item() const override { return this->p_.compact.item(); }
 
   private:
-    Buffer<T> decoded_, kept_;
+    Buffer<T> made_, kept_;
 };
 
 // A batch of one block goes from residuals straight to the weights; a longer one is summed first.
@@ -157,7 +162,7 @@ std::unique_ptr<Descent<T>> DenseReader<T>::descend(const Course<T>& course) {
 
 template <class T>
 std::unique_ptr<Reader<T>> dense_reader(const Problem<T>& p, Index max_rows) {
-    if (p.is_compact()) return std::make_unique<CompactReader<T>>(p, max_rows);
+    if (p.is_compact() || p.is_virtual()) return std::make_unique<ScratchReader<T>>(p, max_rows);
     return std::make_unique<DenseReader<T>>(p, max_rows);
 }
 

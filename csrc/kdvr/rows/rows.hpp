@@ -57,13 +57,14 @@ struct Layout {
     }
 };
 
-// The data of one fit, validated by the caller. Rows are sparse where `sparse` has offsets and compact where `compact` has
-// data; X then holds n and d alone.
+// The data of one fit, validated by the caller. Rows are sparse where `sparse` has offsets, compact where `compact` has data
+// and virtual where `generated` has a scale; X then holds n and d alone.
 template <class T>
 struct Problem {
     DenseRows<T> X;
     CsrRows<T> sparse;
     CompactRows<T> compact;
+    VirtualRows<T> generated;
     Targets<T> y;
     const T* weights = nullptr;  // n, mean one, or null
     LossKind loss = LossKind::squared;
@@ -76,6 +77,9 @@ struct Problem {
     Index intercepts() const { return padded<T>(k); }
     bool is_sparse() const { return sparse.start32 || sparse.start64; }
     bool is_compact() const { return compact.data != nullptr; }
+    bool is_virtual() const { return generated.scale != nullptr; }
+    // Whether targets are integers; they are drawn where rows are virtual.
+    bool has_labels() const { return y.labels || (y.model.coef && loss == LossKind::softmax); }
     Layout layout() const { return layout_of(kp()); }
     // Of sums in double: rows of k doubles need less padding than rows of k floats.
     Layout sums() const { return layout_of(k == 1 ? 1 : padded<double>(k)); }
@@ -205,7 +209,7 @@ class Reader {
     virtual std::unique_ptr<Descent<T>> descend(const Course<T>& course) = 0;
 };
 
-// max_rows: most rows that are pointed at at once. Compact rows are dense ones, once decoded.
+// max_rows: most rows that are pointed at at once. Compact and virtual rows are dense ones, once decoded or generated.
 template <class T>
 std::unique_ptr<Reader<T>> dense_reader(const Problem<T>& p, Index max_rows);
 template <class T>
