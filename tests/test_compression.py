@@ -93,12 +93,21 @@ def test_what_the_operators_promise(q):
 
 @pytest.mark.parametrize("q", OPERATORS[:4], ids=ids[:4])  # rounding turns the last bit into a level
 @pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("momentum", [0.0, 0.4])
+@pytest.mark.parametrize("batch_size", [1, 4])
 @pytest.mark.parametrize("method", [kd.SGD(), kd.UnbiasedKD(0.5), kd.SAGA()], ids=["SGD", "UnbiasedKD", "SAGA"])
-def test_runs_agree_with_the_reference(q, sparse, method, backend):
+def test_runs_agree_with_the_reference(q, sparse, momentum, batch_size, method, backend):
     X, y, W = problem_of(sparse=sparse)
     teacher = kd.Teacher.weights(W) if isinstance(method, kd.UnbiasedKD) else None
-    options = {"loss": "softmax", "method": method, "teacher": teacher, "coef_init": W / 2, "batch_size": 4, "epochs": 3}
-    options |= {"random_state": 0, "alpha": 0.01, "l1_ratio": 0.3, "compress": q, "learning_rate": 0.05, "momentum": 0.4}
+    options = {
+        "loss": "softmax",
+        "method": method,
+        "teacher": teacher,
+        "coef_init": W / 2,
+        "batch_size": batch_size,
+        "epochs": 3,
+    }
+    options |= {"random_state": 0, "alpha": 0.01, "l1_ratio": 0.3, "compress": q, "learning_rate": 0.05, "momentum": momentum}
     one, other = kd.solve(X, y, backend=backend, **options), kd.solve(X, y, backend="reference", **options)
     np.testing.assert_allclose(one.coef, other.coef, rtol=1e-10, atol=1e-12)
     np.testing.assert_array_equal(one.coef == 0, other.coef == 0)
