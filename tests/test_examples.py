@@ -57,11 +57,19 @@ def nonlinear_teacher(text: str) -> None:
     assert unbiased < sgd < distilled  # the forest's bias moves plain KD away, and leaves the unbiased form alone
 
 
+def rows_at_scale(text: str) -> None:
+    errors, ends = column(text, r"relative error ([\d.e+-]+)"), column(text, r"(?:SGD|KD\([\d.]+\)) ([\d.]+)")
+    assert len(errors) == 3 and errors[-1] < 0.01
+    sgd, distilled, unbiased = ends[-3:]
+    assert unbiased < 0.5 * sgd and distilled < sgd
+
+
 CHECKS: dict[str, Callable[[str], None]] = {
     "01_distil_digits.py": distil_digits,
     "02_measure_noise.py": measure_noise,
     "03_compare_methods.py": compare_methods,
     "04_nonlinear_teacher.py": nonlinear_teacher,
+    "05_rows_at_scale.py": rows_at_scale,
 }
 
 

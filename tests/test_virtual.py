@@ -104,13 +104,15 @@ def test_targets_follow_the_model(loss):
         e = (y - z) / 0.4
         assert np.all(abs(e.mean(0)) < SIGMAS / np.sqrt(n)) and np.all(abs((e * e).mean(0) - 1) < SIGMAS * np.sqrt(2 / n))
         assert abs((e[:, 0] * e[:, 1]).mean()) < SIGMAS / np.sqrt(n)
+        assert np.all(abs(e.T @ X / n) < SIGMAS * X.std(0) / np.sqrt(n))
         return
     P = 1 / (1 + np.exp(-z)) if loss == "logistic" else np.exp(z) / np.exp(z).sum(1, keepdims=True)
     k = problem.n_outputs if loss == "softmax" else 2
     hit = y == 1.0 if loss == "logistic" else y[:, None] == np.arange(k)
     expected = 0.6 * P + 0.4 / k
-    for weight in (np.ones((n, 1)), X[:, :1], X[:, 1:2] > 0):  # overall, and along two features
-        assert np.all(abs(((hit - expected) * weight).mean(0)) < SIGMAS * 1.1 / np.sqrt(n))
+    for weight in (np.ones((n, 1)), X[:, :1], 1.0 * (X[:, 1:2] > 0), X[:, :1] ** 2):  # overall, and along two features
+        bound = SIGMAS * np.sqrt((weight**2).mean() / n)
+        assert np.all(abs(((hit - expected) * weight).mean(0)) < bound)
 
 
 # -- the compiled engine -----------------------------------------------------------------------------------------------
