@@ -257,7 +257,7 @@ class Run:
             rows = order[start * step.batch_size : end * step.batch_size]
             walk = self.session.epoch(
                 np.arange(rows.start, rows.stop) if isinstance(rows, range) else rows,
-                rates if len(rates) == 1 else rates[:end-start],
+                rates if len(rates) == 1 else rates[: end - start],
                 step,
                 variate,
                 refresh_at=(refresh_at[(start <= refresh_at) & (refresh_at < end)] - start).tolist(),
