@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "arrays.hpp"
+#include "kdvr/deep.hpp"
 #include "kdvr/dispatch.hpp"
 #include "kdvr/machine.hpp"
 #include "kdvr/session.hpp"
@@ -71,6 +72,20 @@ AnchorKind anchor_kind(const std::string& name) {
 ControlVariate control_variate(double lam, const std::string& source, bool use_mean, bool update_table,
                                std::optional<double> temperature) {
     return {lam, anchor_kind(source), use_mean, update_table, temperature.value_or(0.0)};
+}
+
+// The rows of an epoch, refreshes apart.
+Route route_of(const py::array& order, const py::array& rates, Index batch_size, Index n, double loss_limit) {
+    require(batch_size > 0 && rates.size() > 0, "batch_size and learning_rates: at least one expected");
+    Route route;
+    route.rows = order.size();
+    route.order = flat<std::int64_t>(order, route.rows, "order");
+    require(all_below(route.order, route.rows, n), "order: no such row");
+    route.n_rates = rates.size();
+    route.rates = flat<double>(rates, route.n_rates, "learning_rates");
+    require(route.n_rates == 1 || route.n_rates * batch_size >= route.rows, "learning_rates: one, or one a step, expected");
+    route.loss_limit = loss_limit;
+    return route;
 }
 
 // X: an array of rows, or what sparse, compact or virtual ones are made of. y: an array, or the model of virtual rows' targets.
@@ -173,18 +188,10 @@ class Bound {
                     Index batch_size, double l2, double l1, double momentum, bool nesterov, bool average, bool statistics,
                     Index pairs_every, const std::optional<CompressionTuple>& compression, double lam,
                     const std::string& source, bool use_mean, bool update_table, std::optional<double> temperature) {
-        require(batch_size > 0 && pairs_every > 0 && rates.size() > 0,
-                "batch_size, pairs_every, learning_rates: at least one expected");
-        Route route;
-        route.rows = order.size();
-        route.order = flat<std::int64_t>(order, route.rows, "order");
-        require(all_below(route.order, route.rows, session_->n()), "order: no such row");
-        route.n_rates = rates.size();
-        route.rates = flat<double>(rates, route.n_rates, "learning_rates");
-        require(route.n_rates == 1 || route.n_rates * batch_size >= route.rows, "learning_rates: one, or one a step, expected");
+        require(pairs_every > 0, "pairs_every: at least one expected");
+        Route route = route_of(order, rates, batch_size, session_->n(), loss_limit);
         route.n_refresh = refresh_at.size();
         route.refresh_at = flat<std::int64_t>(refresh_at, route.n_refresh, "refresh_at");
-        route.loss_limit = loss_limit;
         const Step step{batch_size, l2, l1, momentum, nesterov, average, statistics, pairs_every, compressed(compression)};
         const ControlVariate v = control_variate(lam, source, use_mean, update_table, temperature);
         require((v.source != AnchorKind::table && !update_table) || session_->has_table(), "source: no table was stored");
@@ -197,6 +204,8 @@ class Bound {
         for (Pass& p : walk.passes) passes.push_back(to_tuple(std::move(p), session_->k(), session_->d()));
         return {to_tuple(walk.sums), walk.steps, std::move(passes), walk.exploded};
     }
+
+    const Session<T>& session() const { return *session_; }
 
   private:
     Compression compressed(const std::optional<CompressionTuple>& given) const {
@@ -253,6 +262,79 @@ class Bound {
     std::optional<py::array> weights_;
     std::unique_ptr<Session<T>> session_;
 };
+
+using DeepWalkTuple = std::tuple<SumsTuple, Index, bool>;
+
+// The layers of a deep linear model over the data of a session, which Python keeps alive.
+template <class T>
+class BoundDeep {
+  public:
+    BoundDeep(const Bound<T>& linear, const std::vector<Index>& widths, bool own) : own_(own) {
+        const Session<T>& s = linear.session();
+        require(widths.size() >= 2 && widths.front() == s.d() && widths.back() == s.k(), "widths: d, .., k expected");
+        for (const Index width : widths) require(width > 0, "widths: positive numbers expected");
+        deep_ = std::make_unique<Deep<T>>(s, widths, own);
+    }
+
+    void set_weights(const py::array& layers, const py::array& intercept) { deep_->set_weights(all(layers), b(intercept)); }
+    void set_mean(const py::array& mean, const py::array& intercept) {
+        deep_->set_mean(flat<T>(mean, deep_->mean_size(), "mean"), b(intercept));
+        has_mean_ = true;
+    }
+    void set_anchor(const py::array& coef, const py::array& intercept, const std::optional<py::array>& layers) {
+        require(layers.has_value() == own_, "layers: they go with own_jacobian");
+        const Session<T>& s = deep_->linear();
+        deep_->set_anchor(flat<T>(coef, s.k() * s.d(), "coef"), b(intercept), layers ? all(*layers) : nullptr);
+        has_anchor_ = true;
+    }
+
+    std::pair<py::array_t<T>, py::array_t<T>> weights() const {
+        py::array_t<T> layers(deep_->size()), intercept(deep_->linear().k());
+        deep_->weights(layers.mutable_data(), intercept.mutable_data());
+        return {layers, intercept};
+    }
+
+    DeepWalkTuple epoch(const py::array& order, const py::array& rates, bool collapse, double loss_limit, Index batch_size,
+                        double l2, double momentum, bool nesterov, double lam, const std::string& source, bool use_mean,
+                        std::optional<double> temperature) {
+        const Session<T>& s = deep_->linear();
+        const Route route = route_of(order, rates, batch_size, s.n(), loss_limit);
+        const ControlVariate v = control_variate(lam, source, use_mean, false, temperature);
+        const bool anchored = has_anchor_ || (!own_ && v.source == AnchorKind::table);
+        require(v.source != AnchorKind::table || s.has_table(), "source: no table was stored");
+        require(v.source == AnchorKind::none || anchored, "source: no anchor was set");
+        require(!use_mean || has_mean_, "use_mean: no mean was set");
+        require(!use_mean || own_ || collapse, "collapse: the mean of a product goes with it");
+        Walk walk;
+        {
+            const py::gil_scoped_release release;
+            walk = deep_->epoch(route, {batch_size, l2, momentum, nesterov, collapse}, v, poll);
+        }
+        return {to_tuple(walk.sums), walk.steps, walk.exploded};
+    }
+
+  private:
+    const T* all(const py::array& a) const { return flat<T>(a, deep_->size(), "layers"); }
+    const T* b(const py::array& a) const { return flat<T>(a, deep_->linear().k(), "intercept"); }
+
+    std::unique_ptr<Deep<T>> deep_;
+    bool own_, has_anchor_ = false, has_mean_ = false;
+};
+
+template <class T>
+void bind_deep(py::module_& m, const char* name, const char* doc) {
+    using B = BoundDeep<T>;
+    py::class_<B>(m, name, doc)
+        .def(py::init<const Bound<T>&, const std::vector<Index>&, bool>(), py::arg("linear"), py::arg("widths"),
+             py::arg("own_jacobian"), py::keep_alive<1, 2>())
+        .def("set_weights", &B::set_weights, py::arg("coef"), py::arg("intercept"))
+        .def("set_mean", &B::set_mean, py::arg("mean"), py::arg("mean_intercept"))
+        .def("set_anchor", &B::set_anchor, py::arg("coef"), py::arg("intercept"), py::arg("layers"))
+        .def("weights", &B::weights)
+        .def("epoch", &B::epoch, py::arg("order"), py::arg("learning_rates"), py::kw_only(), py::arg("collapse"),
+             py::arg("loss_limit"), py::arg("batch_size"), py::arg("l2"), py::arg("momentum"), py::arg("nesterov"),
+             py::arg("lam"), py::arg("source"), py::arg("use_mean"), py::arg("temperature"));
+}
 
 template <class T>
 void bind_session(py::module_& m, const char* name, const char* doc) {
@@ -314,6 +396,8 @@ PYBIND11_MODULE(_core, m) {
     m.doc() = "Compiled core of kdvr_fast: sessions on float32 and float64 rows; see kdvr_fast.backends.base for the contract.";
     b::bind_session<float>(m, "SessionFloat32", "A problem with float32 rows.");
     b::bind_session<double>(m, "SessionFloat64", "A problem with float64 rows.");
+    b::bind_deep<float>(m, "DeepFloat32", "Steps of a deep linear model on float32 rows; see kdvr_fast.backends.deep.");
+    b::bind_deep<double>(m, "DeepFloat64", "Steps of a deep linear model on float64 rows.");
     m.def("isa", &kdvr::current_isa, "Instruction set in use; KDVR_ISA in the environment forces one.");
     m.def("isa_available", &kdvr::available_isas,
           "Instruction sets compiled in and supported by this processor, slowest first.");

@@ -8,6 +8,7 @@ from ._rows import Compact
 from ._version import __version__
 from .backends import backend_status, get_backend
 from .compression import Mask, RandomK, StochasticRounding, TopK
+from .deep import DeepLinear
 from .history import History
 from .losses import LOSSES
 from .methods import KD, LBFGS, LSVRG, METHODS, SAGA, SGD, SVRG, Method, Plan, RepeatedKD, UnbiasedKD
@@ -31,6 +32,7 @@ __all__ = [
     "Constant",
     "ConvergenceWarning",
     "Cosine",
+    "DeepLinear",
     "DivergenceError",
     "Exponential",
     "Geometric",

@@ -2,10 +2,11 @@
 Compiled core of kdvr_fast: sessions on float32 and float64 rows; see kdvr_fast.backends.base for the contract.
 """
 from __future__ import annotations
+import collections.abc
 import numpy
 import numpy.typing
 import typing
-__all__: list[str] = ['SessionFloat32', 'SessionFloat64', 'csr_sound', 'isa', 'isa_available', 'measure_fma_peak', 'measure_read_bandwidth', 'shuffled']
+__all__: list[str] = ['DeepFloat32', 'DeepFloat64', 'SessionFloat32', 'SessionFloat64', 'csr_sound', 'isa', 'isa_available', 'measure_fma_peak', 'measure_read_bandwidth', 'shuffled']
 class SessionFloat32:
     """
     A problem with float32 rows.
@@ -59,6 +60,38 @@ class SessionFloat64:
     def images(self, numbers: numpy.ndarray) -> numpy.typing.NDArray[numpy.float64]:
         ...
     def logits(self, coef: numpy.ndarray, intercept: numpy.ndarray) -> numpy.typing.NDArray[numpy.float64]:
+        ...
+    def set_mean(self, mean: numpy.ndarray, mean_intercept: numpy.ndarray) -> None:
+        ...
+    def set_weights(self, coef: numpy.ndarray, intercept: numpy.ndarray) -> None:
+        ...
+    def weights(self) -> tuple[numpy.typing.NDArray[numpy.float64], numpy.typing.NDArray[numpy.float64]]:
+        ...
+class DeepFloat32:
+    """
+    Steps of a deep linear model on float32 rows; see kdvr_fast.backends.deep.
+    """
+    def __init__(self, linear: SessionFloat32, widths: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], own_jacobian: bool) -> None:
+        ...
+    def epoch(self, order: numpy.ndarray, learning_rates: numpy.ndarray, *, collapse: bool, loss_limit: typing.SupportsFloat | typing.SupportsIndex, batch_size: typing.SupportsInt | typing.SupportsIndex, l2: typing.SupportsFloat | typing.SupportsIndex, momentum: typing.SupportsFloat | typing.SupportsIndex, nesterov: bool, lam: typing.SupportsFloat | typing.SupportsIndex, source: str, use_mean: bool, temperature: typing.SupportsFloat | typing.SupportsIndex | None) -> tuple[tuple[float, float, float, float, float, float, float, float, float], int, bool]:
+        ...
+    def set_anchor(self, coef: numpy.ndarray, intercept: numpy.ndarray, layers: numpy.ndarray | None) -> None:
+        ...
+    def set_mean(self, mean: numpy.ndarray, mean_intercept: numpy.ndarray) -> None:
+        ...
+    def set_weights(self, coef: numpy.ndarray, intercept: numpy.ndarray) -> None:
+        ...
+    def weights(self) -> tuple[numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32]]:
+        ...
+class DeepFloat64:
+    """
+    Steps of a deep linear model on float64 rows.
+    """
+    def __init__(self, linear: SessionFloat64, widths: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], own_jacobian: bool) -> None:
+        ...
+    def epoch(self, order: numpy.ndarray, learning_rates: numpy.ndarray, *, collapse: bool, loss_limit: typing.SupportsFloat | typing.SupportsIndex, batch_size: typing.SupportsInt | typing.SupportsIndex, l2: typing.SupportsFloat | typing.SupportsIndex, momentum: typing.SupportsFloat | typing.SupportsIndex, nesterov: bool, lam: typing.SupportsFloat | typing.SupportsIndex, source: str, use_mean: bool, temperature: typing.SupportsFloat | typing.SupportsIndex | None) -> tuple[tuple[float, float, float, float, float, float, float, float, float], int, bool]:
+        ...
+    def set_anchor(self, coef: numpy.ndarray, intercept: numpy.ndarray, layers: numpy.ndarray | None) -> None:
         ...
     def set_mean(self, mean: numpy.ndarray, mean_intercept: numpy.ndarray) -> None:
         ...

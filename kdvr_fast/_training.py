@@ -21,7 +21,7 @@ from ._order import shuffled_rows
 from ._stopping import Criterion, residual_norm
 from ._virtual import is_virtual
 from ._weight import Anchor, Conditions, Weight
-from .backends.base import LARGEST, Backend, ControlVariate, FloatArray, Pass, Session, Step, Sums, Walk
+from .backends.base import LARGEST, Backend, ControlVariate, FloatArray, Pass, Problem, Session, Step, Sums, Walk
 from .history import History, batch_moments, make_row
 from .result import ConvergenceWarning, DivergenceError, Result, Status
 from .schedules import LearningRate
@@ -77,10 +77,18 @@ class Run:
         # a snapshot of the weights returned brings their gradient with it
         self.checks_snapshots = job.plan.refresh == "epochs" and job.plan.centered and job.average_after is None
 
+    def open(self, problem: Problem, n_threads: int | None) -> Session:
+        """A session of the backend on the data."""
+        return self.backend.open(problem, n_threads)
+
+    def linear(self, weights: Weights) -> Weights:
+        """The linear model (k, d), (k,) that weights of the session stand for."""
+        return weights
+
     def prepare(self) -> None:
         """Open the session and set the first anchor."""
         job = self.job
-        self.session: Session = self.backend.open(job.problem, self.n_threads)
+        self.session = self.open(job.problem, self.n_threads)
         self.session.set_weights(*job.initial)
         start = perf_counter()
         if job.teacher_weights is not None or job.teacher_table is not None:
@@ -91,7 +99,7 @@ class Run:
 
     def loop(self) -> Status:
         """Walk all epochs, or those until the criterion is met or a callback says stop."""
-        self.limit = _loss_limit(self.job, self.backend)
+        self.limit = self._loss_limit()
         self.rate = float(_rates(self.job.learning_rate, 0, self._n_steps(), self.job.epochs)[0])
         if not (self.checks_snapshots and self.plan.start == 0):
             self._check_now(0)
@@ -108,6 +116,16 @@ class Run:
         if self.checks_snapshots:
             self._check_now(self.job.epochs - 1)
         return Status.CONVERGED if self._met() else Status.COMPLETED
+
+    def _loss_limit(self) -> float:
+        """A million times the mean loss at z = 0, or at the given initial weights (first rows) if that is larger."""
+        p, initial, head = self.job.problem, self.job.initial, slice(0, _HEAD_ROWS)
+        part = replace(p, X=p.X[head], y=p.y[head], weights=None if p.weights is None else p.weights[head])
+        loss = null_loss(part if is_virtual(p.X) else p)
+        if any(w.any() for w in initial):
+            sums = self.open(part, 1).evaluate(*initial, ControlVariate()).sums
+            loss = max(loss, sums.loss / sums.rows)
+        return _EXPLODED * loss if 0 < loss < LARGEST / _EXPLODED else LARGEST
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
@@ -319,9 +337,9 @@ class Run:
                 for name, value in moments.items():
                     values[name] = values.get(name, 0.0) + value * part.sums.rows / rows
         if self.anchor is not None:
-            values |= compare(weights, self.anchor)
+            values |= compare(self.linear(weights), self.linear(self.anchor))
         if "accuracy" in job.track:
-            values["accuracy"] = accuracy(job.problem, weights)
+            values["accuracy"] = accuracy(job.problem, self.linear(weights))
         checked = self.criterion is not None and not self.checks_snapshots
         read: Pass | None = None
         if checked or not job.track.isdisjoint(("objective", "statistics")):
@@ -366,7 +384,7 @@ class Run:
         """Call every callback; True if one asks to stop. Its exception carries the run so far as `result`."""
         done, stop = self.finished, False
         for callback in self.job.callbacks:
-            coef, intercept = (w.copy() for w in done.weights)
+            coef, intercept = (w.copy() for w in self.linear(done.weights))
             try:
                 stop |= bool(
                     callback(Progress(done.epochs, self.job.epochs, dict(done.rows[done.epochs - 1]), coef, intercept))
@@ -388,9 +406,10 @@ class Run:
         """The finished epochs as a Result."""
         done, job = self.finished, self.job
         stats = done.stats[: done.epochs]
+        coef, intercept = self.linear(done.weights)
         return Result(
-            coef=done.weights[0],
-            intercept=done.weights[1],
+            coef=coef,
+            intercept=intercept,
             history=History(done.rows[: done.epochs], stats),
             status=status,
             backend=self.backend.name,
@@ -415,14 +434,3 @@ def _rates(schedule: LearningRate, epoch: int, n_steps: int, epochs: int) -> NDA
             f"expected one or {n_steps} of them, finite and not negative"
         )
     return rates
-
-
-def _loss_limit(job: Job, backend: Backend) -> float:
-    """A million times the mean loss at z = 0, or at the given initial weights (first rows) if that is larger."""
-    p, head = job.problem, slice(0, _HEAD_ROWS)
-    part = replace(p, X=p.X[head], y=p.y[head], weights=None if p.weights is None else p.weights[head])
-    loss = null_loss(part if is_virtual(p.X) else p)
-    if any(w.any() for w in job.initial):
-        sums = backend.open(part, 1).evaluate(*job.initial, ControlVariate()).sums
-        loss = max(loss, sums.loss / sums.rows)
-    return _EXPLODED * loss if 0 < loss < LARGEST / _EXPLODED else LARGEST

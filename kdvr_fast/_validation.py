@@ -274,6 +274,20 @@ def matrix(values: ArrayLike, name: str) -> NDArray[Any]:
     return np.atleast_2d(real_array(values, name))
 
 
+def layers(values: Any, name: str) -> tuple[NDArray[Any], ...]:
+    """Copies of the layers W_1 .. W_L of a deep linear model: finite matrices of which each fits the one before."""
+    if isinstance(values, np.ndarray) or not isinstance(values, list | tuple) or not values:
+        raise TypeError(f"{name} must be a list of matrices [W_1, .., W_L], got {type(values).__name__}")
+    out = tuple(np.array(real_array(W, f"{name}[{i}]")) for i, W in enumerate(values))
+    for i, W in enumerate(out):
+        if W.ndim != 2 or 0 in W.shape:
+            raise ValueError(f"{name}[{i}] has shape {W.shape}; expected (outputs, inputs) of layer {i + 1}")
+        if i and W.shape[1] != len(out[i - 1]):
+            raise ValueError(f"{name}[{i}] takes {W.shape[1]} numbers, the layer before it gives {len(out[i - 1])}")
+        finite(W, f"{name}[{i}]")
+    return out
+
+
 def shape(values: NDArray[Any], expected: tuple[int, ...], name: str, meaning: str) -> None:
     """Raise unless the array has the shape; `meaning` explains it, as in "(outputs, features)"."""
     if values.shape != expected:

@@ -28,6 +28,7 @@ from .schedules import Geometric, Lam
 
 Anchor = Literal["none", "teacher", "snapshot", "table"]
 Refresh = Literal["never", "epochs", "random"]
+Jacobian = Literal["student", "anchor"]
 TeacherUse = Literal["none", "optional", "required"]
 Precondition = Literal["auto", "none", "diagonal", "gram"]
 
@@ -50,6 +51,7 @@ class Plan:
     and `refresh_probability` (of each step; None: batch_size / n). start: epochs before the first snapshot.
     update_table: row i's entry follows its visits (SAGA). temperature: T of the distillation loss.
     teacher_alpha: L2 weight of the teacher's own objective, the constant -lam teacher_alpha theta.
+    jacobian: whose layers the anchor's residuals go through, for a deep linear model; for a linear one there is no difference.
     full_batch: how steps on all rows are made; None for steps on batches.
     """
 
@@ -64,6 +66,7 @@ class Plan:
     update_table: bool = False
     temperature: float = 1.0
     teacher_alpha: float = 0.0
+    jacobian: Jacobian = "student"
     full_batch: FullBatch | None = None
 
 
@@ -102,8 +105,10 @@ class KD:
     lam: distillation weight in [0, 1], a `Geometric` schedule, or "auto": estimated from the batches walked so far, anew after
     each epoch (T = 1 only; `kdvr_fast._weight` has the formulas). temperature: T > 0, not for the squared loss.
     form: "standard" (the gradient of that loss) or "shift" (the difference of two gradients, T = 1 only); for linear models at
-    T = 1 they are the same numbers. teacher_alpha: weight of the L2 term in the teacher's own objective, not negative; adds
-    -lam teacher_alpha theta, for a linear teacher only. Raises ValueError for a value outside its range.
+    T = 1 they are the same numbers. For a `DeepLinear` model they differ and have second names: with "logit" lam r_i(teacher)
+    goes through the student's layers, with "parameter" through those of a teacher of the same shape (`Teacher.layers`).
+    teacher_alpha: weight of the L2 term in the teacher's own objective, not negative; adds -lam teacher_alpha theta, for a
+    linear teacher only. Raises ValueError for a value outside its range.
 
     Source: Hinton, Vinyals and Dean, arXiv:1503.02531; arXiv:2305.17581, Proposition 1.
 
@@ -114,17 +119,17 @@ class KD:
 
     lam: Lam = 0.5
     temperature: float = 1.0
-    form: Literal["standard", "shift"] = "standard"
+    form: Literal["standard", "shift", "logit", "parameter"] = "standard"
     teacher_alpha: float = 0.0
 
     def __post_init__(self) -> None:
         _check_lam(self.lam, self)
         check.number(self.temperature, "temperature", above=0.0)
         check.number(self.teacher_alpha, "teacher_alpha", low=0.0)
-        check.choice(self.form, ("standard", "shift"), "form")
-        if self.form == "shift" and self.temperature != 1.0:
+        check.choice(self.form, ("standard", "shift", "logit", "parameter"), "form")
+        if self.form in ("shift", "parameter") and self.temperature != 1.0:
             raise ValueError(
-                f"form='shift' subtracts two gradients of the plain loss and has no temperature, got {self.temperature}; "
+                f"form={self.form!r} subtracts two gradients of the plain loss and has no temperature, got {self.temperature}; "
                 "use form='standard' or temperature=1"
             )
         if self.lam == "auto" and self.temperature != 1.0:
@@ -135,7 +140,14 @@ class KD:
 
     def plan(self) -> Plan:
         """The method as data."""
-        return Plan("teacher", self.lam, teacher="required", temperature=self.temperature, teacher_alpha=self.teacher_alpha)
+        return Plan(
+            "teacher",
+            self.lam,
+            teacher="required",
+            temperature=self.temperature,
+            teacher_alpha=self.teacher_alpha,
+            jacobian="anchor" if self.form in ("shift", "parameter") else "student",
+        )
 
 
 @dataclass(frozen=True)
@@ -165,7 +177,8 @@ class UnbiasedKD:
     """Distillation without its bias: g_i = (r_i(W) - lam r_i(teacher)) (x) a_i + lam grad f(teacher).
 
     The expected step is SGD's, so the optimum stays where it was. lam: in [0, 1], a `Geometric` schedule, or "auto"
-    as for `KD`, here the regression coefficient Cov/Var.
+    as for `KD`, here the regression coefficient Cov/Var. With a `DeepLinear` model the gradient of a teacher of the same shape
+    (`Teacher.layers`) is its own; c_i of any other goes through the student's layers, and so does the mean.
 
     Source: arXiv:2305.17581, the unbiased estimator; the classical control variate.
     """
@@ -177,7 +190,7 @@ class UnbiasedKD:
 
     def plan(self) -> Plan:
         """The method as data."""
-        return Plan("teacher", self.lam, centered=True, teacher="required")
+        return Plan("teacher", self.lam, centered=True, teacher="required", jacobian="anchor")
 
 
 @dataclass(frozen=True)
@@ -206,7 +219,15 @@ class SVRG:
 
     def plan(self) -> Plan:
         """The method as data."""
-        return Plan("snapshot", self.lam, centered=True, refresh="epochs", refresh_epochs=self.refresh, start=self.start)
+        return Plan(
+            "snapshot",
+            self.lam,
+            centered=True,
+            refresh="epochs",
+            refresh_epochs=self.refresh,
+            start=self.start,
+            jacobian="anchor",
+        )
 
 
 @dataclass(frozen=True)
@@ -229,7 +250,9 @@ class LSVRG:
 
     def plan(self) -> Plan:
         """The method as data."""
-        return Plan("snapshot", self.lam, centered=True, refresh="random", refresh_probability=self.probability)
+        return Plan(
+            "snapshot", self.lam, centered=True, refresh="random", refresh_probability=self.probability, jacobian="anchor"
+        )
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,7 @@ class Result:
     coef (k, d) and intercept (k,), of X's dtype: the last finished epoch's, averaged if that was asked for.
     history: one row an epoch. status: how the run ended; message: the same in a sentence, with what the criterion of `tol`
     found. backend: name of the engine that ran. epochs: finished ones (iterations of `LBFGS`).
+    weights: the layers of a `DeepLinear` model, whose product coef is; None for a linear one.
     stats: the last exact GradientStats if "statistics" was tracked, else None. method, loss: as given.
     random_state: the seed that replays the sampling (drawn if None was given); None if a Generator was given.
     """
@@ -80,6 +81,7 @@ class Result:
     message: str
     stats: GradientStats | None = None
     random_state: int | None = field(default=None)
+    weights: list[FloatArray] | None = field(default=None, repr=False)
 
     def decision_function(self, X: ArrayLike) -> FloatArray:
         """Logits z = W a + b, (n, k), of X's dtype; for the squared loss these are the predicted values."""

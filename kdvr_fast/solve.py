@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import _validation as check
+from ._deep_run import DeepRun
 from ._job import Callback, Job
 from ._measuring import Weights
 from ._problem import make_problem
@@ -20,6 +21,7 @@ from ._virtual import is_virtual
 from .backends import get_backend
 from .backends.base import FloatArray, Problem, Step
 from .compression import COMPRESSORS, Compressor
+from .deep import DeepLinear, make_network, teacher_point
 from .lbfgs import Descent
 from .methods import METHODS, SGD, Method, Plan
 from .result import Result
@@ -40,6 +42,7 @@ def solve(
     *,
     loss: str,
     method: Method = _SGD,
+    model: DeepLinear | None = None,
     teacher: Teacher | None = None,
     learning_rate: float | LearningRate | Literal["auto"] = 0.05,
     batch_size: int = 10,
@@ -87,6 +90,9 @@ def solve(
             squared: (n,) or (n, k). k follows from y, coef_init or the teacher.
         loss: "squared" = |z - y|^2 / 2, "logistic" (k = 1), "softmax".
         method: one of the classes in `kdvr_fast.METHODS`.
+        model: None for the linear model. A `DeepLinear` trains z = W_L ... W_1 a + b through its layers, alpha and momentum
+            for each; the result's coef is their product. It takes no l1_ratio, average, compress, coef_init, "auto", SAGA or
+            LBFGS; the second moments of its history are NaN.
         teacher: a `Teacher`, where the method takes one.
         learning_rate: rate per step: a number, a schedule (`Constant`, `Inverse`, `Cosine`, `Exponential`), or "auto", a
             constant from the smoothness of the data (`kdvr_fast.auto_learning_rate`).
@@ -151,7 +157,7 @@ def solve(
         X,
         y,
         loss,
-        coef=("coef_init", coef_init),
+        coef=("coef_init", coef_init) if model is None else ("the last of the model's weights", _last_layer(model)),
         teacher=teacher,
         sample_weight=sample_weight,
         fit_intercept=fit_intercept,
@@ -179,18 +185,25 @@ def solve(
         statistics=check.flag(statistics, "statistics"),
         pairs_every=1 if k == 1 else min(_MOST_ROWS_A_PAIR, max(1, n // _PAIRS)),
     )
-    initial = (
-        check.initial(coef_init, (k, d), dtype, "coef_init", "(outputs, features)"),
-        check.initial(intercept_init, (k,), dtype, "intercept_init", "(outputs,)"),
-    )
+    rng, seed = _generator(random_state)
+    after, network = _average_after(average, epochs), None
+    if model is not None:
+        _plain_options(l1_ratio=l1_ratio, average=after, compress=compress, coef_init=coef_init, track=tracked)
+        if isinstance(learning_rate, str):
+            raise ValueError("learning_rate='auto' follows from the smoothness of a linear model: pass a number or a schedule")
+        network, coef = make_network(model, method, plan, teacher, problem, rng)
+        step = replace(step, statistics=False)
+    else:
+        coef = check.initial(coef_init, (k, d), dtype, "coef_init", "(outputs, features)")
+    initial = coef, check.initial(intercept_init, (k,), dtype, "intercept_init", "(outputs,)")
     if not fit_intercept and initial[1].any():
         raise ValueError("intercept_init is given but fit_intercept=False; leave one of them out")
     if plan.lam == "auto" and not step.statistics:
         raise ValueError("lam='auto' is estimated from the statistics of the batches: leave statistics=True")
     cached = not virtual and _cached(cache_anchor, plan, teacher, epochs)
     weights, table = _teacher(teacher, plan, problem, scan)
-    rng, seed = _generator(random_state)
-    after = _average_after(average, epochs)
+    if network is not None and teacher is not None and weights is not None:
+        weights = teacher_point(teacher, network, dtype)
     if compress is not None:
         like = initial[0] if weights is None or initial[0].any() else weights[0]
         step = replace(step, compression=_compression(compress, method, after).plan(like, rng))
@@ -214,10 +227,29 @@ def solve(
         callbacks=_callbacks(callbacks),
         tol=None if tol is None else check.positive(tol, "tol"),
     )
+    if network is not None:
+        return train(DeepRun(job, engine, n_threads, network))
     if virtual:
         check_rates(job.learning_rate, -(-n // step.batch_size))
     kind = Run if full is None else SpanDescent if spans(job) else Descent
     return train(kind(job, engine, n_threads))
+
+
+def _last_layer(model: object) -> ArrayLike | None:
+    if not isinstance(model, DeepLinear):
+        raise TypeError(f"model must be None or a DeepLinear, such as DeepLinear(widths=(64,)), got {model!r}")
+    return model.last
+
+
+def _plain_options(**options: Any) -> None:
+    """Raise for what deep linear models do not take."""
+    given = {"l1_ratio": options["l1_ratio"] > 0}
+    given |= {name: options[name] is not None for name in ("average", "compress", "coef_init")}
+    for name, there in given.items():
+        if there:
+            raise ValueError(f"a DeepLinear model takes no {name}: leave it out")
+    if "statistics" in options["track"]:
+        raise ValueError("track='statistics' is for linear models; a DeepLinear model takes 'objective' and 'accuracy'")
 
 
 def _plan(method: Method, teacher: Teacher | None, loss: str) -> Plan:

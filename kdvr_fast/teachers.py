@@ -8,14 +8,15 @@ Source: arXiv:2305.17581, Proposition 1; temperature: arXiv:1503.02531.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _validation as check
+from ._layers import product
 from .backends.base import FloatArray
 from .losses import LOSSES
 
@@ -74,6 +75,7 @@ class Teacher:
     source: Any
     intercept: NDArray[Any] | None = None
     top: TopK | None = None
+    factors: tuple[NDArray[Any], ...] | None = None
 
     @classmethod
     def weights(cls, W: ArrayLike, b: ArrayLike | None = None) -> Teacher:
@@ -87,6 +89,17 @@ class Teacher:
         check.finite(theta, "teacher weights")
         intercept = check.initial(b, (len(theta),), np.dtype(np.float64), "teacher intercept", "one number an output")
         return cls("weights", theta, intercept)
+
+    @classmethod
+    def layers(cls, weights: Sequence[ArrayLike], b: ArrayLike | None = None) -> Teacher:
+        """A deep linear teacher z = W_L ... W_1 a + b, from W_1 .. W_L. Where its layers do not matter it is their product.
+
+        >>> from kdvr_fast import Teacher
+        >>> Teacher.layers([[[1.0, 2.0]], [[3.0]]]).source.tolist()
+        [[3.0, 6.0]]
+        """
+        factors = check.layers(weights, "teacher layers")
+        return replace(cls.weights(product(factors), b), factors=factors)
 
     @classmethod
     def logits(cls, Z: ArrayLike) -> Teacher:

@@ -1,18 +1,12 @@
 #include "session.hpp"
 
 #include <algorithm>  // copy_n, min, transform
-#include <cmath>      // isfinite
 
 #include "dispatch.hpp"
 
 namespace kdvr {
 
 namespace {
-
-bool in_bounds(const Sums& now, const Sums& before, double limit) {
-    const double loss = now.loss - before.loss;
-    return std::isfinite(loss) && loss / (now.rows - before.rows) <= limit;
-}
 
 // Multiply-adds that take as long as what a step does to a weight whatever its rows hold: momentum comes from memory, and a
 // compression draws numbers or sorts.

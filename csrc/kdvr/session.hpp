@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>  // min
+#include <cmath>      // isfinite
 #include <limits>
 #include <memory>
 #include <optional>
@@ -39,6 +40,12 @@ struct Route {
     Index n_refresh = 0;
     double loss_limit = std::numeric_limits<double>::max();
 };
+
+// Whether the mean loss of the rows walked between two looks is finite and at most the limit.
+inline bool in_bounds(const Sums& now, const Sums& before, double limit) {
+    const double loss = now.loss - before.loss;
+    return std::isfinite(loss) && loss / (now.rows - before.rows) <= limit;
+}
 
 // Rows of a block that is read in order, at most: few switches between reading and adding up.
 constexpr Index kRowsInOrder = 64;
@@ -81,6 +88,8 @@ class Session {
     Index n() const { return p_.X.n; }
     bool is_sparse() const { return p_.is_sparse(); }
     bool fit_intercept() const { return p_.fit_intercept; }
+    const Problem<T>& problem() const { return p_; }
+    const T* table() const { return table_.data(); }
     bool has_table() const { return table_.size() > 0; }
 
     // coef: k x d, intercept: k, both contiguous.

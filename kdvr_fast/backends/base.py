@@ -21,10 +21,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from .._layers import Network
+    from .deep import DeepSession
 
 FloatArray = NDArray[np.floating]
 LARGEST = sys.float_info.max  # a limit that only a non-finite loss passes
@@ -236,3 +240,6 @@ class Backend(Protocol):
 
     def open(self, problem: Problem, n_threads: int | None = None) -> Session:
         """Open a session on validated data."""
+
+    def open_deep(self, problem: Problem, network: Network, n_threads: int | None = None) -> DeepSession:
+        """Open a session on validated data for a deep linear model."""

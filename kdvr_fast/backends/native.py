@@ -8,7 +8,7 @@ Threads share each batch and each pass; the bits are the same at any number of t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,10 @@ from .._rows import gram, is_compact, is_sparse
 from .._threads import usable_threads
 from .._virtual import GROUP, is_virtual
 from .base import LARGEST, ControlVariate, FloatArray, Pass, Problem, Session, Step, Sums, Walk
+
+if TYPE_CHECKING:
+    from .._layers import Network
+    from .deep import DeepSession
 
 try:
     from .. import _core as _core  # for the modules that check and shuffle, too
@@ -52,7 +56,7 @@ class NativeSession:
     def __init__(self, problem: Problem, n_threads: int | None = None) -> None:
         opened = _core.SessionFloat32 if problem.X.dtype == np.float32 else _core.SessionFloat64
         self._problem, self._dtype = problem, problem.X.dtype
-        self._core = opened(
+        self.core = opened(
             _row_arrays(problem.X),
             (*problem.y.model, problem.y.noise) if is_virtual(problem.X) else problem.y,
             problem.loss,
@@ -62,28 +66,29 @@ class NativeSession:
             usable_threads(n_threads),
         )
 
-    def _plain(self, values: FloatArray) -> FloatArray:
+    def plain(self, values: FloatArray) -> FloatArray:
+        """Values as the core takes them."""
         return np.ascontiguousarray(values, self._dtype)
 
     def set_weights(self, coef: FloatArray, intercept: FloatArray) -> None:
-        self._core.set_weights(self._plain(coef), self._plain(intercept))
+        self.core.set_weights(self.plain(coef), self.plain(intercept))
 
     def weights(self) -> tuple[FloatArray, FloatArray]:
-        return self._core.weights()
+        return self.core.weights()
 
     def average(self) -> tuple[FloatArray, FloatArray]:
-        return self._core.average()
+        return self.core.average()
 
     def anchor_at(self, coef: FloatArray, intercept: FloatArray, *, cached: bool, mean: bool) -> Pass | None:
-        done = self._core.anchor_at(self._plain(coef), self._plain(intercept), cached=cached, mean=mean)
+        done = self.core.anchor_at(self.plain(coef), self.plain(intercept), cached=cached, mean=mean)
         return None if done is None else _pass(done)
 
     def anchor_table(self, values: FloatArray, *, mean: bool) -> Pass | None:
-        done = self._core.anchor_table(self._plain(values), mean=mean)
+        done = self.core.anchor_table(self.plain(values), mean=mean)
         return None if done is None else _pass(done)
 
     def set_mean(self, mean: FloatArray, mean_intercept: FloatArray) -> None:
-        self._core.set_mean(self._plain(mean), self._plain(mean_intercept))
+        self.core.set_mean(self.plain(mean), self.plain(mean_intercept))
 
     def epoch(
         self,
@@ -95,7 +100,7 @@ class NativeSession:
         refresh_at: Sequence[int] = (),
         loss_limit: float = LARGEST,
     ) -> Walk:
-        sums, steps, passes, exploded = self._core.epoch(
+        sums, steps, passes, exploded = self.core.epoch(
             np.ascontiguousarray(order, np.int64),
             np.ascontiguousarray(learning_rates, np.float64),
             refresh_at=np.array(refresh_at, np.int64),
@@ -106,21 +111,21 @@ class NativeSession:
         return Walk(Sums(*sums), steps, [_pass(p) for p in passes], exploded)
 
     def logits(self, coef: FloatArray, intercept: FloatArray) -> FloatArray:
-        return self._core.logits(self._plain(coef), self._plain(intercept))
+        return self.core.logits(self.plain(coef), self.plain(intercept))
 
     def combine(self, numbers: FloatArray) -> FloatArray:
-        return self._core.combine(self._plain(numbers))
+        return self.core.combine(self.plain(numbers))
 
     def images(self, numbers: FloatArray) -> FloatArray:
-        return self._core.images(self._plain(numbers))
+        return self.core.images(self.plain(numbers))
 
     def gram(self, rows: NDArray[np.int64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
         if is_sparse(self._problem.X):
-            return self._core.gram(rows, weights)
+            return self.core.gram(rows, weights)
         return gram(self._problem.X, rows, weights, self._problem.fit_intercept)  # dense products are BLAS's trade
 
     def evaluate(self, coef: FloatArray, intercept: FloatArray, variate: ControlVariate) -> Pass:
-        return _pass(self._core.evaluate(self._plain(coef), self._plain(intercept), **vars(variate)))
+        return _pass(self.core.evaluate(self.plain(coef), self.plain(intercept), **vars(variate)))
 
 
 class NativeBackend:
@@ -139,3 +144,8 @@ class NativeBackend:
 
     def open(self, problem: Problem, n_threads: int | None = None) -> Session:
         return NativeSession(problem, n_threads)
+
+    def open_deep(self, problem: Problem, network: Network, n_threads: int | None = None) -> DeepSession:
+        from .native_deep import NativeDeepSession
+
+        return NativeDeepSession(problem, network, n_threads)

@@ -6,7 +6,7 @@ It says what `base.py` says, in the order in which a step happens, and nothing i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,10 @@ from numpy.typing import NDArray
 from .._rows import gram, stack
 from ..losses import LOSSES
 from .base import LARGEST, Compression, ControlVariate, FloatArray, Pass, Problem, Session, Step, Sums, Walk
+
+if TYPE_CHECKING:
+    from .._layers import Network
+    from .deep import DeepSession
 
 Neighbour = tuple[Any, FloatArray, FloatArray]  # a, r and c of one row, (1, d), (1, k), (1, k)
 _PASS_ROWS = 1024  # rows per block of a full pass: keeps (rows, k) temporaries small
@@ -100,8 +104,8 @@ class ReferenceSession:
                 passes += [done] if done is not None else []
             rows = order[start : start + step.batch_size]
             A = self.p.X[rows]
-            loss, r, c = self._residuals(rows, A, self.W, self.b, variate)
-            s = self._sample_weights(rows)
+            loss, r, c = self.residuals_at(rows, A, self._logits(A, self.W, self.b), variate)
+            s = self.sample_weights(rows)
             batch = self._row_sums(A, s * loss, s[:, None] * r, s[:, None] * c, step.statistics)
             if step.statistics:
                 wanted = np.arange(start, start + len(rows)) % step.pairs_every == 0
@@ -122,8 +126,8 @@ class ReferenceSession:
         H, H_b = np.zeros((k, d)), np.zeros(k)
         for rows in self._blocks():
             A = self.p.X[rows]
-            loss, r, c = self._residuals(rows, A, coef, intercept, variate)
-            s = self._sample_weights(rows)
+            loss, r, c = self.residuals_at(rows, A, self._logits(A, coef, intercept), variate)
+            s = self.sample_weights(rows)
             r, c = s[:, None] * r, s[:, None] * c
             sums.add(self._row_sums(A, s * loss, r, c, True))
             A64, r64, c64 = A.astype(np.float64), r.astype(np.float64), c.astype(np.float64)
@@ -151,18 +155,18 @@ class ReferenceSession:
     def _blocks(self) -> list[NDArray[np.int64]]:
         return [np.arange(i, min(i + _PASS_ROWS, self.n)) for i in range(0, self.n, _PASS_ROWS)]
 
-    def _sample_weights(self, rows: NDArray[np.int64]) -> FloatArray:
+    def sample_weights(self, rows: NDArray[np.int64]) -> FloatArray:
+        """s_i of some rows."""
         return np.ones(len(rows), self.p.X.dtype) if self.p.weights is None else self.p.weights[rows]
 
     def _logits(self, A: Any, W: FloatArray, b: FloatArray) -> FloatArray:
         return np.asarray(A @ W.T + b)
 
-    def _residuals(
-        self, rows: NDArray[np.int64], A: Any, W: FloatArray, b: FloatArray, variate: ControlVariate
+    def residuals_at(
+        self, rows: NDArray[np.int64], A: Any, z: FloatArray, variate: ControlVariate
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Losses (|B|,), r and c (|B|, k), before the sample weights."""
+        """Losses (|B|,), r and c (|B|, k) of rows with the logits z, before the sample weights."""
         y = self.p.y[rows]
-        z = self._logits(A, W, b)
         r = self.loss.residual(y, z)
         if variate.source == "none":
             c = np.zeros_like(r)
@@ -254,7 +258,7 @@ class ReferenceSession:
         assert self.table is not None
         first = np.unique(rows, return_index=True)[1]
         rows, A, r = rows[first], A[first], r[first]
-        change = self._sample_weights(rows)[:, None] * (r - self.table[rows]) / A.dtype.type(self.n)
+        change = self.sample_weights(rows)[:, None] * (r - self.table[rows]) / A.dtype.type(self.n)
         self.table[rows] = r
         self.m, self.m_b = self.m + (A.T @ change).T, self.m_b + change.sum(0)
 
@@ -303,3 +307,8 @@ class ReferenceBackend:
 
     def open(self, problem: Problem, n_threads: int | None = None) -> Session:
         return ReferenceSession(problem)
+
+    def open_deep(self, problem: Problem, network: Network, n_threads: int | None = None) -> DeepSession:
+        from .reference_deep import ReferenceDeepSession
+
+        return ReferenceDeepSession(problem, network)

@@ -1,0 +1,33 @@
+"""A run on layers: the loop of `_training` with another session, and the product where a linear model is shown."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import cast
+
+from ._job import Job
+from ._layers import Network
+from ._measuring import Weights
+from ._training import Run
+from .backends.base import Backend, Problem, Session
+from .result import Result, Status
+
+
+class DeepRun(Run):
+    """`Run` on (flat, b): all layers (p,) and the intercept."""
+
+    def __init__(self, job: Job, backend: Backend, n_threads: int | None, network: Network) -> None:
+        super().__init__(job, backend, n_threads)
+        self.network = network
+
+    def open(self, problem: Problem, n_threads: int | None) -> Session:
+        session = self.backend.open_deep(problem, self.network, n_threads)
+        return cast(Session, session)  # but for logits, combine, images and gram, which no walk over batches asks for
+
+    def linear(self, weights: Weights) -> Weights:
+        coef, b = weights
+        return (self.network.product(coef), b) if coef.ndim == 1 else weights
+
+    def result(self, status: Status) -> Result:
+        layers = self.network.split(self.finished.weights[0])
+        return replace(super().result(status), weights=layers)
