@@ -335,21 +335,22 @@ def test_a_seed_makes_the_same_run_again():
 def test_history_and_callbacks_see_the_product():
     problem = make_problem("softmax", 40, 6, 3)
     seen = []
-    result = kd.solve(
-        problem.X,
-        problem.y,
-        loss="softmax",
-        model=kd.DeepLinear(widths=(8, 5)),
-        method=kd.SVRG(),
-        epochs=4,
-        alpha=0.01,
-        tol=1e-12,
-        learning_rate=0.1,
-        track=("objective", "accuracy"),
-        callbacks=lambda progress: seen.append(progress.coef),
-        random_state=0,
-        backend="reference",
-    )
+    with pytest.warns(kd.ConvergenceWarning):
+        result = kd.solve(
+            problem.X,
+            problem.y,
+            loss="softmax",
+            model=kd.DeepLinear(widths=(8, 5)),
+            method=kd.SVRG(),
+            epochs=4,
+            alpha=0.01,
+            tol=1e-12,
+            learning_rate=0.1,
+            track=("objective", "accuracy"),
+            callbacks=lambda progress: seen.append(progress.coef),
+            random_state=0,
+            backend="reference",
+        )
     np.testing.assert_array_equal(seen[-1], result.coef)
     penalty = 0.005 * sum((W**2).sum() for W in result.weights)
     Z = result.decision_function(problem.X)

@@ -42,6 +42,7 @@ def test_every_instruction_set_agrees_with_the_reference(isa):
     here = Path(__file__).parent
     tests = [str(here / name) for name in ("test_parity.py", "test_compact.py")]
     tests.append(f"{here / 'test_sparse.py'}::test_neighbours_of_every_length")
+    tests.append(f"{here / 'test_deep.py'}::test_both_ways_agree_on_wide_layers")
     done = run_python("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests, KDVR_ISA=isa, KDVR_PARITY_EXAMPLES="60")
     assert done.returncode == 0, done.stdout[-3000:]
     assert " passed" in done.stdout and " failed" not in done.stdout

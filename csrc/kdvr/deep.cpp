@@ -8,7 +8,13 @@ namespace kdvr {
 
 namespace {
 
-constexpr Index kPanel = 20;  // rows of a layer that are stepped and multiplied while the first-level cache holds them
+// Rows of a layer, and columns of them, that are stepped and multiplied while the first-level cache holds them.
+constexpr Index kPanel = 64;
+template <class T>
+constexpr Index kPart = 2 * kColumns<T>;
+
+// Numbers that the parts of a product may take together.
+constexpr Index kMostParts = Index{1} << 22;
 
 }  // namespace
 
@@ -17,7 +23,7 @@ Deep<T>::Deep(const Session<T>& linear, const std::vector<Index>& widths, bool o
     : linear_(linear), p_(linear.problem()), widths_(widths), own_(own) {
     for (std::size_t l = 1; l < widths.size(); ++l) {
         const Index out = widths[l], in = widths[l - 1];
-        layers_.push_back({out, in, ld(l - 1), Buffer<T>(out * ld(l - 1)), {}, {}, {}});
+        layers_.push_back({out, in, ld(l - 1), 1, Buffer<T>(out * ld(l - 1)), {}, {}, {}});
         size_ += out * in;
     }
     b_ = Buffer<T>(p_.intercepts()), mean_b_ = Buffer<T>(p_.intercepts()), anchor_b_ = Buffer<T>(p_.intercepts());
@@ -115,7 +121,13 @@ void Deep<T>::begin(const DeepStep& step, const ControlVariate& variate) {
         down_.emplace_back(l > 0 || step.collapse ? all * ld(l) : 0);
     }
     turned_ = Buffer<T>(widest * rows), scratch_ = Buffer<T>(kMaxChunks * kPanel * 2 * rows);
-    parts_ = Buffer<T>(kMaxChunks * all * padded<T>(widest));
+    Index parts = step.collapse ? kMaxChunks * all * ld(0) : 0;
+    for (Layer& layer : layers_) {
+        const Index product = rows * layer.ld, most = std::clamp<Index>(kMostParts / product, 1, kMaxChunks);
+        layer.chunks = useful_threads(layer.out * product, 2) == 1 ? 1 : std::clamp<Index>(layer.out / kPanel, 1, most);
+        parts = std::max(parts, layer.chunks * product);
+    }
+    parts_ = Buffer<T>(parts);
     ldq_ = stacked() ? p_.k + p_.kp() : p_.kp();
     z_ = Buffer<T>(b * 2 * p_.kp()), q_ = Buffer<T>(b * ldq_), r_ = Buffer<T>(b * p_.kp()), c_ = Buffer<T>(b * p_.kp());
     std::fill_n(z_.data(), z_.size(), p_.loss == LossKind::squared ? T(0) : T(-1e30));  // see Block
@@ -336,19 +348,13 @@ void Deep<T>::add_parts(Index count, Index rows, Index columns, T* sum) {
 
 // -- the three products -------------------------------------------------------------------------------------------------------
 
-// Chunks of a layer's rows, each of some panels, that threads share; of its shape alone.
-template <class T>
-Index Deep<T>::chunks(const Layer& layer, Index rows) const {
-    return layer.out * layer.in * rows < 150000 ? 1 : std::clamp<Index>(layer.out / (2 * kPanel), 1, kMaxChunks);
-}
-
 // R_l = R_{l-1} W^T for some of its rows.
 template <class T>
 void Deep<T>::forward(std::size_t l, const T* w, Index first, Index rows) {
     const Layer& layer = layers_[l - 1];
     const T* const from = l == 1 && !step_.collapse ? a_[0] : down_rows_[l - 1][static_cast<std::size_t>(first)];
     T* const to = &down_[l][first * ld(l)];
-    const Index n = chunks(layer, rows);
+    const Index n = layer.chunks;
     run(n, useful_threads(layer.out * layer.in * rows, p_.threads), [&](Index c) {
         const T* row[kPanel];
         T* const z = &scratch_[c * kPanel * 2 * rows];
@@ -356,7 +362,11 @@ void Deep<T>::forward(std::size_t l, const T* w, Index first, Index rows) {
         for (Index at = c * layer.out / n; at < end; at += kPanel) {
             const Index some = std::min(kPanel, end - at);
             for (Index i = 0; i < some; ++i) row[i] = w + (at + i) * layer.ld;
-            kernels<T>().logits({row, some, layer.in}, {}, from, layer.ld, rows, rows, z, rows, nullptr, {});
+            const char* coming[kPanel];
+            const Index next = std::min(kPanel, end - at - some);
+            for (Index i = 0; i < next; ++i) coming[i] = reinterpret_cast<const char*>(w + (at + some + i) * layer.ld);
+            kernels<T>().logits({row, some, layer.in}, {coming, next, static_cast<Index>(sizeof(T))}, from, layer.ld, rows,
+                                rows, z, rows, nullptr, {});
             for (Index j = 0; j < rows; ++j) {
                 for (Index i = 0; i < some; ++i) to[j * ld(l) + at + i] = z[i * 2 * rows + j];
             }
@@ -376,21 +386,25 @@ void Deep<T>::turn(const T* A, Index ld, Index rows, Index columns) {
 template <class T>
 void Deep<T>::sweep(std::size_t l, const T* w, When step, Index rows, T* product) {
     const Layer& layer = layers_[l - 1];
-    const Index n = chunks(layer, rows);
+    const Index n = layer.chunks;
     run(n, useful_threads(layer.out * layer.in * rows, p_.threads), [&](Index c) {
         const T* row[kPanel];
         const Index first = c * layer.out / n, end = (c + 1) * layer.out / n;
         T* const to = n > 1 ? &parts_[c * rows * layer.ld] : product;
         for (Index at = first; at < end; at += kPanel) {
             const Index some = std::min(kPanel, end - at);
-            if (step == When::before) step_rows(l, at, at + some);
-            for (Index i = 0; i < some; ++i) row[i] = w + (at + i) * layer.ld;
             const T* const q = &turned_[at * rows];
-            if (product && at == first) kernels<T>().gradient_part({row, some, layer.in}, q, rows, rows, to, layer.ld);
-            if (product && at > first) {
-                kernels<T>().gradient_add({row, some, layer.in}, q, rows, {0, layer.in}, rows, to, layer.ld);
+            for (Index from = 0; from < layer.in; from += kPart<T>) {
+                const Columns columns = {from, std::min(from + kPart<T>, layer.in)};
+                if (step == When::before) step_rows(l, at, at + some, columns);
+                for (Index i = 0; product && i < some; ++i) row[i] = w + (at + i) * layer.ld + from;
+                const RowBlock<T> block = {row, some, columns.to - from};
+                if (product && at == first) kernels<T>().gradient_part(block, q, rows, rows, to + from, layer.ld);
+                if (product && at > first) {
+                    kernels<T>().gradient_add(block, q, rows, {0, block.d}, rows, to + from, layer.ld);
+                }
+                if (step == When::after) step_rows(l, at, at + some, columns);
             }
-            if (step == When::after) step_rows(l, at, at + some);
         }
     });
     if (product && n > 1) add_parts(n, rows, layer.in, product);
@@ -398,11 +412,11 @@ void Deep<T>::sweep(std::size_t l, const T* w, When step, Index rows, T* product
 
 // W -= rate (scale A_l^T R_{l-1} + ...), rows from .. to - 1.
 template <class T>
-void Deep<T>::step_rows(std::size_t l, Index from, Index to) {
+void Deep<T>::step_rows(std::size_t l, Index from, Index to, Columns columns) {
     Layer& layer = layers_[l - 1];
     const Index at = from * layer.ld;
     const RowBlock<T> rows = {down_rows_[l - 1].data(), stacked() ? 2 * rows_ : rows_, layer.in};
-    kernels<T>().gradient_step(rows, &up_[l][from], ld(l), {0, layer.in},
+    kernels<T>().gradient_step(rows, &up_[l][from], ld(l), columns,
                                {&layer.w[at], step_.momentum != 0 ? &layer.velocity[at] : nullptr,
                                 variate_.use_mean && own_ ? &layer.mean[at] : nullptr, nullptr, to - from, layer.ld},
                                update_);

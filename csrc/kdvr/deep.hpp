@@ -49,6 +49,7 @@ class Deep {
   private:
     struct Layer {
         Index out, in, ld;
+        Index chunks;                        // of its rows, that threads share; they follow from shapes alone
         Buffer<T> w, theta, velocity, mean;  // theta, velocity and mean are empty where they are not used
     };
     enum class When { never, before, after };
@@ -69,11 +70,10 @@ class Deep {
     void forward(std::size_t l, const T* w, Index first, Index rows);
     void turn(const T* A, Index ld, Index rows, Index columns);
     void sweep(std::size_t l, const T* w, When step, Index rows, T* product);
-    void step_rows(std::size_t l, Index from, Index to);
+    void step_rows(std::size_t l, Index from, Index to, Columns columns);
 
     Index ld(std::size_t level) const { return padded<T>(widths_[level]); }
     bool stacked() const { return own_ && variate_.source != AnchorKind::none; }
-    Index chunks(const Layer& layer, Index rows) const;
 
     const Session<T>& linear_;
     const Problem<T>& p_;
