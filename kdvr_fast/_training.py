@@ -275,7 +275,7 @@ class Run:
             rows = order[start * step.batch_size : end * step.batch_size]
             walk = self.session.epoch(
                 np.arange(rows.start, rows.stop) if isinstance(rows, range) else rows,
-                rates if len(rates) == 1 else rates[: end - start],
+                rates if len(rates) == 1 else rates[start:end],
                 step,
                 variate,
                 refresh_at=(refresh_at[(start <= refresh_at) & (refresh_at < end)] - start).tolist(),
@@ -321,9 +321,7 @@ class Run:
         """Variance of a batch's mean over that of a row as the running sums show it."""
         n = self.job.n
         factor = batch_factor(n, self.job.step.batch_size, self._sampling)
-        if (
-            self._sampling == "shuffle"
-        ):  # neighbours of a permutation differ: their products average to |mean|^2 - variance / (n - 1)
+        if self._sampling == "shuffle":  # neighbours differ: their products average to |mean|^2 - variance / (n - 1)
             factor *= 1 - 1 / n
         return factor
 
