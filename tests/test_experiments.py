@@ -199,6 +199,7 @@ def interrupt(done, total):
         os.kill(os.getpid(), getattr(signal, sys.argv[2]))
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job in the background inherits "ignore"
     s = e1.configure(True, None) | {"lams": [0.0, 0.5, 1.0], "learning_rates": [0.05], "teacher_distances": [0.03]}
     experiment = replace(e1.EXPERIMENT, configure=lambda quick, data: s, work=work)
     record = _runner.execute(experiment, sys.argv[1], 1, True, None, 3, interrupt)
