@@ -85,9 +85,11 @@ class Block {
         point(rows, count, offset);
         first_ = walked_, walked_ += count;
         if (targets_) targets_->point(rows, count);
+        order_ = rows, normed_ = p_.norms != nullptr;
         for (Index i = 0; i < count; ++i) {
             const auto at = static_cast<std::size_t>(i);
             const Index row = rows[i];
+            if (normed_) normed_ = (norm_[i] = p_.norms[row]) > T(0);
             weight_[offset + i + 1] = p_.weights ? p_.weights[row] : T(1);
             if (targets_) {
                 target_[at] = targets_->value(i);
@@ -131,20 +133,24 @@ class Block {
                 add_pair(chunk_start(c, n), sweep.variate.source != AnchorKind::none, sums);
             for (Index o = 0; o < sweep.outputs; ++o) column_sums[o] += columns_[c * 2 * p_.k + o];
         }
+        if (!p_.norms || normed_ || !sweep.statistics) return;
+        for (Index i = 0; i < count_; ++i) p_.norms[order_[i]] = norm_[i];
     }
 
   private:
     void expect(const Sweep& sweep) {
         reader_->expect(sweep.coming, sweep.n_coming);
+        // first, since the processor drops requests that come in a crowd and the others are more often in cache
+        for (Index i = 0; sweep.table && i < sweep.n_coming; ++i) prefetch_outputs(sweep.table + sweep.coming[i] * p_.k);
         for (Index i = 0; i < sweep.n_coming; ++i) {
             const Index row = sweep.coming[i];
             if (p_.weights) __builtin_prefetch(p_.weights + row);
+            if (p_.norms) __builtin_prefetch(p_.norms + row);
             if (p_.y.labels) {
                 __builtin_prefetch(p_.y.labels + row);
             } else {
                 prefetch_outputs(p_.y.values.row(row));
             }
-            if (sweep.table) prefetch_outputs(sweep.table + row * p_.k);
         }
     }
     // Rows of numbers that the residuals will want after the logits.
@@ -167,9 +173,10 @@ class Block {
     void run_chunk(Weights<T>& w, const Sweep& sweep, Index chunk, Index n) {
         const Index from = chunk_start(chunk, n), rows = chunk_start(chunk + 1, n) - from;
         const Range coming = {chunk * sweep.n_coming / n, (chunk + 1) * sweep.n_coming / n};
-        const RowProducts<T> products = {p_.fit_intercept ? T(1) : T(0), sweep.statistics ? norm_.data() + from : nullptr,
-                                         sweep.pairs_every > 0 ? pair_.data() + from : nullptr, first_ + from,
-                                         std::max<Index>(sweep.pairs_every, 1)};
+        const RowProducts<T> products = {p_.fit_intercept ? T(1) : T(0),
+                                         sweep.statistics && !normed_ ? norm_.data() + from : nullptr,
+                                         sweep.statistics && sweep.pairs_every > 0 ? pair_.data() + from : nullptr,
+                                         first_ + from, std::max<Index>(sweep.pairs_every, 1)};
         const bool both = sweep.variate.source == AnchorKind::weights;
         if (targets_) targets_->draw(*reader_, chunk, from, rows, label_.data());
         if (sweep.parts) expect_outputs(sweep, from, rows);
@@ -225,7 +232,9 @@ class Block {
 
     const Problem<T>& p_;
     Index kp_, max_rows_, max_chunks_, count_ = 0, offset_ = 0;
-    Index first_ = 0, walked_ = 0;  // of the walk: this block's first row, rows so far
+    Index first_ = 0, walked_ = 0;         // of the walk: this block's first row, rows so far
+    const std::int64_t* order_ = nullptr;  // the rows' numbers
+    bool normed_ = false;                  // whether the norms of all were known
     std::unique_ptr<Reader<T>> reader_;
     std::vector<const T*> target_, table_;
     std::vector<std::int64_t> label_;

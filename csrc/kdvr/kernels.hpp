@@ -120,7 +120,7 @@ template <class T>
 struct SparseKernels;
 
 // norm[i] = |a_i|^2 + one, pair[i] = <a_i, a_{i-1}> + one, or 0 where it is not wanted: of every `every`-th row of the walk, of
-// which this block's first is number `first`. norm null: neither is wanted; pair null: none is.
+// which this block's first is number `first`. Null: none is wanted.
 template <class T>
 struct RowProducts {
     T one;

@@ -18,7 +18,9 @@ KDVR_INLINE T predict(const T* z, const T* b, T inverse_temperature, Index k, T*
 template <class T>
 KDVR_INLINE void subtract_target(const ResidualJob<T>& job, Index i, T* p) {
     if (job.label) {
-        p[job.label[i]] -= T(1);
+        // as a vector: one number stored would hold up the vector that is loaded next
+        const Index label = job.label[i], at = label / kLanes<T> * kLanes<T>;
+        store<T>(p + at, load(p + at) - unit<T>(label - at));
         return;
     }
     const T* y = job.target[i];

@@ -106,7 +106,9 @@ class Session<T>::Stepper {
 
 template <class T>
 Session<T>::Session(const Problem<T>& problem)
-    : p_(problem), alone_(problem), weights_(p_), mean_w_(p_.layout().size), mean_b_(p_.intercepts()) {
+    : p_(problem), weights_(p_), norms_(p_.keeps_norms() ? p_.X.n : 0), mean_w_(p_.layout().size), mean_b_(p_.intercepts()) {
+    if (p_.keeps_norms()) p_.norms = norms_.data();
+    alone_ = p_;
     alone_.threads = 1;
 }
 

@@ -135,7 +135,7 @@ class Session {
 
     Problem<T> p_, alone_;  // the same, with one thread
     Weights<T> weights_;
-    Buffer<T> mean_w_, mean_b_, velocity_w_, velocity_b_, table_;
+    Buffer<T> norms_, mean_w_, mean_b_, velocity_w_, velocity_b_, table_;
     Buffer<double> average_w_, average_b_;
     Index averaged_ = 0;
     std::uint64_t compressed_ = 0;  // steps so far that ended with a compression

@@ -113,6 +113,19 @@ KDVR_INLINE Vec<T> load_part(const T* p, Index at, Index size) {
     return at + kLanes<T> <= size ? load(p + at) : load_first(p + at, size - at);
 }
 
+template <class T, int... L>
+KDVR_INLINE typename Simd<T>::Signed lane_numbers(Lanes<L...>) {
+    return typename Simd<T>::Signed{L...};
+}
+
+// 1 in one lane, 0 in the others.
+template <class T>
+KDVR_INLINE Vec<T> unit(Index lane) {
+    using Signed = typename Simd<T>::Signed;
+    const Signed wanted = static_cast<decltype(Signed{}[0])>(lane) - Signed{};
+    return lane_numbers<T>(LaneList<T>{}) == wanted ? splat<T>(1) : Vec<T>{};
+}
+
 template <class T>
 KDVR_INLINE Vec<T> larger(Vec<T> a, Vec<T> b) {
     return a > b ? a : b;

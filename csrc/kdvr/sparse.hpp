@@ -134,7 +134,7 @@ KDVR_INLINE void unscatter(const SparseRow<T>& a, T* dense) {
 template <class T, class I>
 void sparse_row_products(const SparseRow<T>* a, Index rows, const SparseRow<T>* before, const RowProducts<T>& out, T* scratch) {
     for (Index i = 0; i < rows; ++i) {
-        out.norm[i] = sparse_norm(a[i]) + out.one;
+        if (out.norm) out.norm[i] = sparse_norm(a[i]) + out.one;
         if (!out.pair) continue;
         const SparseRow<T>* const other = i > 0 ? a + i - 1 : before;
         out.pair[i] = T(0);

@@ -153,7 +153,7 @@ template <class T>
 KDVR_INLINE void row_products(const RowBlock<T>& block, const T* before, const RowProducts<T>& out) {
     for (Index i = 0; i < block.rows; ++i) {
         const T* const a = block.a[i];
-        out.norm[i] = product(a, a, block.d) + out.one;
+        if (out.norm) out.norm[i] = product(a, a, block.d) + out.one;
         if (!out.pair) continue;
         const T* const b = i > 0 ? block.a[i - 1] : before;
         out.pair[i] = b && out.wants_pair(i) ? product(a, b, block.d) + out.one : T(0);
@@ -190,8 +190,8 @@ void logits(const RowBlock<T>& block, const Ahead& ahead, const T* w, Index ld, 
             }
         }
     }
-    if (products.norm && !in_tiles) row_products(block, before, products);
-    if (products.norm && products.pair && !before) products.pair[0] = T(0);
+    if (!in_tiles && (products.norm || products.pair)) row_products(block, before, products);
+    if (products.pair && !before) products.pair[0] = T(0);
     for (; asked < ahead.rows; ++asked) {
         for (Index j = 0; j < block.d * ahead.item; j += 64) __builtin_prefetch(ahead.row[asked] + j, 0, 2);
     }

@@ -67,6 +67,7 @@ struct Problem {
     VirtualRows<T> generated;
     Targets<T> y;
     const T* weights = nullptr;  // n, mean one, or null
+    T* norms = nullptr;          // n: |a_i|^2 (+1 with an intercept) of the rows met so far, 0 of others; null: not kept
     LossKind loss = LossKind::squared;
     Index k = 1;
     bool fit_intercept = true;
@@ -80,6 +81,9 @@ struct Problem {
     bool is_virtual() const { return generated.scale != nullptr; }
     // Whether targets are integers; they are drawn where rows are virtual.
     bool has_labels() const { return y.labels || (y.model.coef && loss == LossKind::softmax); }
+    // With one or two outputs norms come with the logits, from the same registers; else they are a tenth of an epoch's
+    // products.
+    bool keeps_norms() const { return k > 2 && !is_virtual(); }
     Layout layout() const { return layout_of(kp()); }
     // Of sums in double: rows of k doubles need less padding than rows of k floats.
     Layout sums() const { return layout_of(k == 1 ? 1 : padded<double>(k)); }

@@ -42,7 +42,7 @@ class SparseReader final : public Reader<T> {
         prefetch(m.coming);
         const SparseRow<T>* const rows = a_.data() + m.from;
         kernel_.logits(rows, m.count, w.w.data(), m.both ? w.anchor_w() : nullptr, w.scale, p_.k, p_.kp(), m.z);
-        if (!m.products.norm) return;
+        if (!m.products.norm && !m.products.pair) return;
         const SparseRow<T>* before = m.from > 0 ? rows - 1 : has_before_ ? &before_ : nullptr;
         if (m.products.pair) scratch_[m.chunk].reserve(p_.X.d);
         kernel_.row_products(rows, m.count, before, m.products, scratch_[m.chunk].data());
