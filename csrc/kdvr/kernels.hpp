@@ -1,5 +1,5 @@
 // Purpose: the table of kernels that one instruction set provides, and the plain structs they take.
-// Every instruction set compiles the same source (step.hpp); dispatch.cpp picks a table once, at start.
+// Every instruction set compiles the same source (isa/table.hpp); dispatch.cpp picks a table once, at start.
 //
 // A step is   logits (and row products, for statistics) -> residuals -> gradient_*   with the row block in cache throughout.
 // Shapes: W (k, ld) with ld = d rounded up to a vector, zeros beyond d. Per-row k-vectors are padded to kp, see

@@ -1,10 +1,11 @@
 // Purpose: stochastic gradient steps of one sparse row and one output, in one loop. A row has a dozen non-zeros, so a step
-// takes some tens of nanoseconds and leaves no time to go through blocks. Same formulas as residuals.hpp, step.hpp and
-// sparse.hpp.
+// takes some tens of nanoseconds and leaves no time to go through blocks. Same formulas as residuals.hpp, gradient.hpp and
+// sparse_lazy.hpp.
 #pragma once
 
 #include "losses.hpp"
-#include "sparse.hpp"
+#include "sparse_gradient.hpp"
+#include "sparse_lazy.hpp"
 
 namespace kdvr::KDVR_ISA {
 

@@ -4,10 +4,11 @@
 #include "../compact_one.hpp"
 #include "../decode.hpp"
 #include "../generate.hpp"
+#include "../gradient.hpp"
+#include "../logits.hpp"
 #include "../probes.hpp"
 #include "../residuals.hpp"
 #include "../singles.hpp"
-#include "../step.hpp"
 
 namespace kdvr::KDVR_ISA {
 
