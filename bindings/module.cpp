@@ -3,6 +3,8 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <initializer_list>
+#include <map>
 #include <memory>
 #include <optional>
 #include <tuple>
@@ -25,6 +27,7 @@ using SumsTuple = std::tuple<double, double, double, double, double, double, dou
 using PassTuple = std::tuple<SumsTuple, Doubles, Doubles, std::optional<Doubles>, std::optional<Doubles>>;
 // kind, kept, levels, mask, seed
 using CompressionTuple = std::tuple<std::string, Index, Index, std::optional<py::array>, std::uint64_t>;
+using Arrays = std::map<std::string, py::array>;
 using WalkTuple = std::tuple<SumsTuple, Index, std::vector<PassTuple>, bool>;
 
 SumsTuple to_tuple(const Sums& s) {
@@ -141,6 +144,52 @@ class Bound {
     auto weights() const { return read(&Session<T>::weights); }
     auto average() const { return read(&Session<T>::average); }
 
+    // What an epoch leaves to the next, by the names of backends/base.py: Session.state.
+    Arrays state(bool anchor, bool table) const {
+        const Session<T>& s = *session_;
+        const Carried carried = s.carried();
+        Arrays out;
+        add(out, "coef", "intercept", &Session<T>::weights);
+        if (carried.velocity) add(out, "velocity", "velocity_intercept", &Session<T>::velocity);
+        if (carried.averaged > 0) add(out, "average", "average_intercept", &Session<T>::running_average);
+        out["counts"] = numbers<std::int64_t>({carried.averaged, static_cast<std::int64_t>(carried.compressed)});
+        if (anchor) {
+            add(out, "anchor", "anchor_intercept", &Session<T>::anchor);
+            add(out, "mean", "mean_intercept", &Session<T>::mean);
+            out["anchor_flags"] = numbers<bool>({carried.cached, carried.mean});
+        }
+        if (table && s.has_table()) out["table"] = py::array_t<T>({s.n(), s.k()}, s.table());
+        return out;
+    }
+
+    void set_state(const Arrays& state) {
+        const Index k = session_->k(), size = k * session_->d();
+        const auto has = [&](const char* name) { return state.count(name) > 0; };
+        const auto get = [&](const char* name) -> const py::array& {
+            require(has(name), std::string(name) + ": missing");
+            return state.at(name);
+        };
+        const std::int64_t* const counts = flat<std::int64_t>(get("counts"), 2, "counts");
+        require(counts[0] >= 0 && counts[1] >= 0, "counts: steps expected");
+        require((counts[0] > 0) == has("average"), "average: it goes with its steps");
+        const T *velocity = nullptr, *velocity_b = nullptr, *table = nullptr;
+        const double *average = nullptr, *average_b = nullptr;
+        if (has("velocity")) velocity = w(get("velocity")), velocity_b = b(get("velocity_intercept"));
+        if (has("average")) {
+            average = flat<double>(get("average"), size, "average");
+            average_b = flat<double>(get("average_intercept"), k, "average_intercept");
+        }
+        set_weights(get("coef"), get("intercept"));
+        session_->carry_on({counts[0], static_cast<std::uint64_t>(counts[1])}, velocity, velocity_b, average, average_b);
+        if (!has("anchor_flags")) return;
+        const bool* const asked = flat<bool>(get("anchor_flags"), 2, "anchor_flags");
+        const T *anchor = w(get("anchor")), *anchor_b = b(get("anchor_intercept"));
+        if (has("table")) table = flat<T>(get("table"), session_->n() * k, "table");
+        set_mean(get("mean"), get("mean_intercept"));
+        const py::gil_scoped_release release;
+        session_->place_anchor(anchor, anchor_b, table, asked[0], asked[1], poll);
+    }
+
     std::optional<PassTuple> anchor_at(const py::array& coef, const py::array& intercept, bool cached, bool mean) {
         const T *cw = w(coef), *cb = b(intercept);
         return released([&] { return session_->anchor_at(cw, cb, cached, mean, poll); });
@@ -246,6 +295,17 @@ class Bound {
         return {coef, intercept};
     }
 
+    template <class U>
+    void add(Arrays& to, const char* name, const char* name_intercept, void (Session<T>::*get)(U*, U*) const) const {
+        py::array_t<U> coef({session_->k(), session_->d()}), intercept(session_->k());
+        (session_.get()->*get)(coef.mutable_data(), intercept.mutable_data());
+        to[name] = coef, to[name_intercept] = intercept;
+    }
+    template <class U>
+    static py::array_t<U> numbers(std::initializer_list<U> values) {
+        return py::array_t<U>(static_cast<py::ssize_t>(values.size()), values.begin());
+    }
+
     template <class F>
     std::optional<PassTuple> released(F&& f) {
         std::optional<Pass> p;
@@ -288,11 +348,12 @@ class BoundDeep {
         has_anchor_ = true;
     }
 
-    std::pair<py::array_t<T>, py::array_t<T>> weights() const {
-        py::array_t<T> layers(deep_->size()), intercept(deep_->linear().k());
-        deep_->weights(layers.mutable_data(), intercept.mutable_data());
-        return {layers, intercept};
+    std::pair<py::array_t<T>, py::array_t<T>> weights() const { return read(&Deep<T>::weights); }
+    std::optional<std::pair<py::array_t<T>, py::array_t<T>>> velocity() const {
+        if (!deep_->has_velocity()) return std::nullopt;
+        return read(&Deep<T>::velocity);
     }
+    void set_velocity(const py::array& layers, const py::array& intercept) { deep_->set_velocity(all(layers), b(intercept)); }
 
     DeepWalkTuple epoch(const py::array& order, const py::array& rates, bool collapse, double loss_limit, Index batch_size,
                         double l2, double momentum, bool nesterov, double lam, const std::string& source, bool use_mean,
@@ -314,6 +375,11 @@ class BoundDeep {
     }
 
   private:
+    std::pair<py::array_t<T>, py::array_t<T>> read(void (Deep<T>::*get)(T*, T*) const) const {
+        py::array_t<T> layers(deep_->size()), intercept(deep_->linear().k());
+        (deep_.get()->*get)(layers.mutable_data(), intercept.mutable_data());
+        return {layers, intercept};
+    }
     const T* all(const py::array& a) const { return flat<T>(a, deep_->size(), "layers"); }
     const T* b(const py::array& a) const { return flat<T>(a, deep_->linear().k(), "intercept"); }
 
@@ -331,6 +397,8 @@ void bind_deep(py::module_& m, const char* name, const char* doc) {
         .def("set_mean", &B::set_mean, py::arg("mean"), py::arg("mean_intercept"))
         .def("set_anchor", &B::set_anchor, py::arg("coef"), py::arg("intercept"), py::arg("layers"))
         .def("weights", &B::weights)
+        .def("velocity", &B::velocity)
+        .def("set_velocity", &B::set_velocity, py::arg("coef"), py::arg("intercept"))
         .def("epoch", &B::epoch, py::arg("order"), py::arg("learning_rates"), py::kw_only(), py::arg("collapse"),
              py::arg("loss_limit"), py::arg("batch_size"), py::arg("l2"), py::arg("momentum"), py::arg("nesterov"),
              py::arg("lam"), py::arg("source"), py::arg("use_mean"), py::arg("temperature"));
@@ -347,6 +415,8 @@ void bind_session(py::module_& m, const char* name, const char* doc) {
         .def("set_mean", &B::set_mean, py::arg("mean"), py::arg("mean_intercept"))
         .def("weights", &B::weights)
         .def("average", &B::average)
+        .def("state", &B::state, py::kw_only(), py::arg("anchor"), py::arg("table"))
+        .def("set_state", &B::set_state, py::arg("state"))
         .def("anchor_at", &B::anchor_at, py::arg("coef"), py::arg("intercept"), py::kw_only(), py::arg("cached"),
              py::arg("mean"))
         .def("anchor_table", &B::anchor_table, py::arg("values"), py::kw_only(), py::arg("mean"))

@@ -48,11 +48,19 @@ void Deep<T>::set_weights(const T* layers, const T* intercept) {
 }
 
 template <class T>
-void Deep<T>::weights(T* layers, T* intercept) const {
+void Deep<T>::set_velocity(const T* layers, const T* intercept) {
+    read(layers, &Layer::velocity);
+    velocity_b_.reserve(p_.intercepts());
+    std::copy_n(intercept, p_.k, velocity_b_.data());
+}
+
+template <class T>
+void Deep<T>::write(Buffer<T> Layer::* where, const Buffer<T>& b, T* layers, T* intercept) const {
     for (const Layer& layer : layers_) {
-        for (Index i = 0; i < layer.out; ++i, layers += layer.in) std::copy_n(&layer.w[i * layer.ld], layer.in, layers);
+        const Buffer<T>& from = layer.*where;
+        for (Index i = 0; i < layer.out; ++i, layers += layer.in) std::copy_n(&from[i * layer.ld], layer.in, layers);
     }
-    std::copy_n(b_.data(), p_.k, intercept);
+    std::copy_n(b.data(), p_.k, intercept);
 }
 
 template <class T>

@@ -38,7 +38,10 @@ class Deep {
 
     // layers: all, one behind the other, contiguous.
     void set_weights(const T* layers, const T* intercept);
-    void weights(T* layers, T* intercept) const;
+    void weights(T* layers, T* intercept) const { write(&Layer::w, b_, layers, intercept); }
+    bool has_velocity() const { return velocity_b_.size() > 0; }
+    void velocity(T* layers, T* intercept) const { write(&Layer::velocity, velocity_b_, layers, intercept); }
+    void set_velocity(const T* layers, const T* intercept);
     // The anchor's product (k x d), and its layers where they are used.
     void set_anchor(const T* coef, const T* intercept, const T* layers);
     void set_mean(const T* mean, const T* intercept);
@@ -55,6 +58,7 @@ class Deep {
     enum class When { never, before, after };
 
     void read(const T* layers, Buffer<T> Layer::* where);
+    void write(Buffer<T> Layer::* where, const Buffer<T>& b, T* layers, T* intercept) const;
     void begin(const DeepStep& step, const ControlVariate& variate);
     void collapse();
     void take_step(const std::int64_t* rows, Index count, Index left, Sums& sums);

@@ -112,18 +112,6 @@ Session<T>::Session(const Problem<T>& problem)
     alone_.threads = 1;
 }
 
-template <class T>
-void Session<T>::pack(const T* coef, const T* intercept, T* w, T* b) const {
-    p_.layout().pack(coef, w, p_.threads);
-    std::copy_n(intercept, p_.k, b);
-}
-
-template <class T>
-void Session<T>::unpack(const T* w, const T* b, T* coef, T* intercept) const {
-    p_.layout().unpack(w, coef, p_.threads, [](T value) { return value; });
-    std::copy_n(b, p_.k, intercept);
-}
-
 // The weights that rows are read at, kept from one reading to the next: wide weights cost more to allocate than to use.
 template <class T>
 Weights<T>& Session<T>::read_at(const T* coef, const T* intercept) {

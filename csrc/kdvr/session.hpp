@@ -2,7 +2,7 @@
 // The contract, with formulas and shapes, is kdvr_fast/backends/base.py: Session.
 #pragma once
 
-#include <algorithm>  // min
+#include <algorithm>  // copy_n, min
 #include <cmath>      // isfinite
 #include <limits>
 #include <memory>
@@ -21,6 +21,14 @@ struct Pass {
     Sums sums;
     Buffer<double> grad, grad_intercept;
     Buffer<double> anchor_grad, anchor_grad_intercept;  // empty without an anchor
+};
+
+// What an epoch leaves to the next besides matrices.
+struct Carried {
+    Index averaged = 0;                 // steps in the running average
+    std::uint64_t compressed = 0;       // steps so far that ended with a compression
+    bool velocity = false;              // whether there is a momentum buffer
+    bool cached = false, mean = false;  // what was asked of the last anchor at weights
 };
 
 struct Walk {
@@ -98,6 +106,18 @@ class Session {
     void average(T* coef, T* intercept) const;
     void set_mean(const T* coef, const T* intercept);
 
+    // What an epoch leaves to the next: state.cpp. Matrices as above; the running average is that of double numbers.
+    Carried carried() const;
+    void velocity(T* coef, T* intercept) const;
+    void running_average(double* coef, double* intercept) const;
+    void mean(T* coef, T* intercept) const;
+    void anchor(T* coef, T* intercept) const;
+    // After set_weights: velocity and average may be null.
+    void carry_on(const Carried& carried, const T* velocity, const T* velocity_intercept, const double* average,
+                  const double* average_intercept);
+    // An anchor at weights as anchor_at left it, but for the mean. Without its table (n x k) that takes a pass.
+    void place_anchor(const T* coef, const T* intercept, const T* table, bool cached, bool mean, const Poll& poll);
+
     std::optional<Pass> anchor_at(const T* coef, const T* intercept, bool cached, bool mean, const Poll& poll);
     std::optional<Pass> anchor_table(const T* values, bool mean, const Poll& poll);
 
@@ -130,15 +150,23 @@ class Session {
     std::optional<Pass> rebuild_anchor(const Poll& poll);
     void take_step(Stepper& stepper, const Batch& batch, Sums& sums);
     void update_table(Stepper& stepper, const Batch& batch);
-    void unpack(const T* w, const T* b, T* coef, T* intercept) const;
-    void pack(const T* coef, const T* intercept, T* w, T* b) const;
+    template <class U>
+    void unpack(const U* w, const U* b, U* coef, U* intercept) const {
+        p_.layout().unpack(w, coef, p_.threads, [](U value) { return value; });
+        std::copy_n(b, p_.k, intercept);
+    }
+    template <class U>
+    void pack(const U* coef, const U* intercept, U* w, U* b) const {
+        p_.layout().pack(coef, w, p_.threads);
+        std::copy_n(intercept, p_.k, b);
+    }
 
     Problem<T> p_, alone_;  // the same, with one thread
     Weights<T> weights_;
     Buffer<T> norms_, mean_w_, mean_b_, velocity_w_, velocity_b_, table_;
     Buffer<double> average_w_, average_b_;
     Index averaged_ = 0;
-    std::uint64_t compressed_ = 0;  // steps so far that ended with a compression
+    std::uint64_t compressed_ = 0;
     bool cached_ = false, mean_ = false;
     std::unique_ptr<Weights<T>> read_at_;
     std::unique_ptr<Span<T>> span_;

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .deep import DeepSession
 
 FloatArray = NDArray[np.floating]
+State = dict[str, NDArray[Any]]  # of a session, see `Session.state`
 LARGEST = sys.float_info.max  # a limit that only a non-finite loss passes
 
 
@@ -209,6 +210,25 @@ class Session(Protocol):
         refresh_at: sorted steps before which the anchor is put at the current weights, as the last `anchor_at` did it.
         loss_limit: stop when the mean loss of recent batches exceeds it or is not finite.
         A pending signal (Ctrl-C) raises KeyboardInterrupt within a fraction of a second.
+        """
+
+    def state(self, *, anchor: bool = False, table: bool = False) -> State:
+        """What an epoch leaves to the next, as plain arrays by name.
+
+        coef, intercept                    W (k, d) and b (k,)
+        velocity, velocity_intercept       the momentum buffer, after a step with momentum
+        average, average_intercept         the running average in float64, after an averaged step
+        counts                             (2,) int64: steps in the average, steps that ended with a compression
+        anchor, anchor_intercept, mean, mean_intercept, anchor_flags
+                                           with `anchor`: its weights, m, and (2,) bool: `cached`, `mean` of `anchor_at`
+        table                              with `table`: the stored rows (n, k)
+        """
+
+    def set_state(self, state: State) -> None:
+        """Go on from a state of a session on the same rows, to the same bits; or, without `anchor_flags`, on any rows.
+
+        What it does not name is cleared, but for the anchor, m and the table, which stay where it names no anchor. The table of
+        an anchor that was cached is computed anew, in one pass, where it is not named.
         """
 
     def logits(self, coef: FloatArray, intercept: FloatArray) -> FloatArray:

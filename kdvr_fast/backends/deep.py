@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._layers import Network
-from .base import LARGEST, ControlVariate, FloatArray, Pass, Problem, Session, Step, Sums, Walk
+from .base import LARGEST, ControlVariate, FloatArray, Pass, Problem, Session, State, Step, Sums, Walk
 
 
 class DeepSession:
@@ -33,6 +33,8 @@ class DeepSession:
     def __init__(self, problem: Problem, network: Network, linear: Session) -> None:
         self.problem, self.network, self.linear = problem, network, linear
         self._anchor: FloatArray | None = None  # layers of the anchor where their own Jacobian is used
+        self._at: tuple[FloatArray, FloatArray] | None = None  # the anchor as it was given
+        self._m: tuple[FloatArray, FloatArray] | None = None  # the mean that was set
         self._cached = self._mean = False
 
     # -- what a backend adds -------------------------------------------------------------------------------------------
@@ -45,8 +47,16 @@ class DeepSession:
         """Current layers and b."""
         raise NotImplementedError
 
-    def set_mean(self, mean: FloatArray, mean_intercept: FloatArray) -> None:
-        """Set the constant part: (p,) with own_jacobian, else (k, d); and (k,)."""
+    def velocity(self) -> tuple[FloatArray, FloatArray] | None:
+        """The momentum buffers (p,) and (k,), None before a step with momentum."""
+        raise NotImplementedError
+
+    def set_velocity(self, coef: FloatArray, intercept: FloatArray) -> None:
+        """Set them."""
+        raise NotImplementedError
+
+    def _take_mean(self, mean: FloatArray, mean_intercept: FloatArray) -> None:
+        """`set_mean`, for the steps to come."""
         raise NotImplementedError
 
     def _place(self, coef: FloatArray, intercept: FloatArray, layers: FloatArray | None) -> None:
@@ -65,6 +75,41 @@ class DeepSession:
         """`epoch` without refreshes."""
         raise NotImplementedError
 
+    # -- state ---------------------------------------------------------------------------------------------------------
+
+    def set_mean(self, mean: FloatArray, mean_intercept: FloatArray) -> None:
+        """Set the constant part: (p,) with own_jacobian, else (k, d); and (k,)."""
+        self._m = mean, mean_intercept
+        self._take_mean(mean, mean_intercept)
+
+    def state(self, *, anchor: bool = False, table: bool = False) -> State:
+        """As `base.Session`: no average, no compression, and never a table, which is a cached anchor's or the teacher's."""
+        coef, intercept = self.weights()
+        state: State = {"coef": coef, "intercept": intercept, "counts": np.zeros(2, np.int64)}
+        velocity = self.velocity()
+        if velocity is not None:
+            state["velocity"], state["velocity_intercept"] = velocity
+        if anchor:
+            for name, values in (("anchor", self._at), ("mean", self._m)):
+                if values is not None:
+                    state[name], state[f"{name}_intercept"] = (v.copy() for v in values)
+            state["anchor_flags"] = np.array([self._cached, self._mean])
+        return state
+
+    def set_state(self, state: State) -> None:
+        """As `base.Session`."""
+        self.set_weights(state["coef"], state["intercept"])
+        if "velocity" in state:
+            self.set_velocity(state["velocity"], state["velocity_intercept"])
+        if "anchor_flags" not in state:
+            return
+        cached, mean = (bool(flag) for flag in state["anchor_flags"])
+        if "anchor" in state:
+            self.anchor_at(state["anchor"], state["anchor_intercept"], cached=cached, mean=False)
+        if "mean" in state:
+            self.set_mean(state["mean"], state["mean_intercept"])
+        self._cached, self._mean = cached, mean
+
     # -- passes and anchors --------------------------------------------------------------------------------------------
 
     def anchor_at(self, coef: FloatArray, intercept: FloatArray, *, cached: bool, mean: bool) -> Pass | None:
@@ -73,7 +118,8 @@ class DeepSession:
         own = self.network.own_jacobian
         P = self.network.product(coef) if coef.ndim == 1 else coef
         made = self.linear.anchor_at(P, intercept, cached=cached, mean=mean)
-        self._anchor = coef.copy() if own else None
+        self._at = coef.copy(), intercept.copy()
+        self._anchor = self._at[0] if own else None
         self._place(P, intercept, self._anchor)
         if made is None:
             return None

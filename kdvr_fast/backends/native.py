@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from .._rows import gram, is_compact, is_sparse
 from .._threads import usable_threads
 from .._virtual import GROUP, is_virtual
-from .base import LARGEST, ControlVariate, FloatArray, Pass, Problem, Session, Step, Sums, Walk
+from .base import LARGEST, ControlVariate, FloatArray, Pass, Problem, Session, State, Step, Sums, Walk
 
 if TYPE_CHECKING:
     from .._layers import Network
@@ -89,6 +89,12 @@ class NativeSession:
 
     def set_mean(self, mean: FloatArray, mean_intercept: FloatArray) -> None:
         self.core.set_mean(self.plain(mean), self.plain(mean_intercept))
+
+    def state(self, *, anchor: bool = False, table: bool = False) -> State:
+        return self.core.state(anchor=anchor, table=table)
+
+    def set_state(self, state: State) -> None:
+        self.core.set_state({name: np.ascontiguousarray(values) for name, values in state.items()})
 
     def epoch(
         self,

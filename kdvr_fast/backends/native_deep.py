@@ -29,7 +29,13 @@ class NativeDeepSession(DeepSession):
     def weights(self) -> tuple[FloatArray, FloatArray]:
         return self._core.weights()
 
-    def set_mean(self, mean: FloatArray, mean_intercept: FloatArray) -> None:
+    def velocity(self) -> tuple[FloatArray, FloatArray] | None:
+        return self._core.velocity()
+
+    def set_velocity(self, coef: FloatArray, intercept: FloatArray) -> None:
+        self._core.set_velocity(self.linear.plain(coef), self.linear.plain(intercept))
+
+    def _take_mean(self, mean: FloatArray, mean_intercept: FloatArray) -> None:
         self._core.set_mean(self.linear.plain(mean), self.linear.plain(mean_intercept))
 
     def _place(self, coef: FloatArray, intercept: FloatArray, layers: FloatArray | None) -> None:

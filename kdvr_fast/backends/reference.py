@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from .._rows import gram, stack
 from ..losses import LOSSES
-from .base import LARGEST, Compression, ControlVariate, FloatArray, Pass, Problem, Session, Step, Sums, Walk
+from .base import LARGEST, Compression, ControlVariate, FloatArray, Pass, Problem, Session, State, Step, Sums, Walk
 
 if TYPE_CHECKING:
     from .._layers import Network
@@ -82,6 +82,36 @@ class ReferenceSession:
     def set_mean(self, mean: FloatArray, mean_intercept: FloatArray) -> None:
         dtype = self.p.X.dtype
         self.m, self.m_b = np.array(mean, dtype), np.array(mean_intercept, dtype)
+
+    def state(self, *, anchor: bool = False, table: bool = False) -> State:
+        state: State = {"coef": self.W, "intercept": self.b, "counts": np.array([self.averaged, self.compressed])}
+        if self.velocity is not None:
+            state["velocity"], state["velocity_intercept"] = self.velocity
+        if self.averaged:
+            state["average"], state["average_intercept"] = self.W_mean, self.b_mean
+        if anchor:
+            state["anchor"], state["anchor_intercept"] = self.anchor or (np.zeros_like(self.W), np.zeros_like(self.b))
+            state["mean"], state["mean_intercept"] = self.m, self.m_b
+            state["anchor_flags"] = np.array([self._cached, self._mean])
+        if table and self.table is not None:
+            state["table"] = self.table
+        return {name: values.copy() for name, values in state.items()}
+
+    def set_state(self, state: State) -> None:
+        self.set_weights(state["coef"], state["intercept"])
+        self.averaged, self.compressed = (int(count) for count in state["counts"])
+        if "velocity" in state:
+            self.velocity = state["velocity"].copy(), state["velocity_intercept"].copy()
+        if "average" in state:
+            self.W_mean, self.b_mean = state["average"].copy(), state["average_intercept"].copy()
+        if "anchor_flags" not in state:
+            return
+        cached, mean = (bool(flag) for flag in state["anchor_flags"])
+        self.anchor_at(state["anchor"], state["anchor_intercept"], cached=cached and "table" not in state, mean=False)
+        if "table" in state:
+            self.anchor_table(state["table"], mean=False)
+        self.set_mean(state["mean"], state["mean_intercept"])
+        self._cached, self._mean = cached, mean
 
     @np.errstate(over="ignore", invalid="ignore")  # a run that explodes is told by its loss
     def epoch(

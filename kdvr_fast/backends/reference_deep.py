@@ -27,12 +27,18 @@ class ReferenceDeepSession(DeepSession):
     def set_weights(self, coef: FloatArray, intercept: FloatArray) -> None:
         dtype = self.problem.X.dtype
         self.flat, self.b = np.array(coef, dtype), np.array(intercept, dtype)
-        self.velocity: tuple[FloatArray, FloatArray] | None = None
+        self._velocity: tuple[FloatArray, FloatArray] | None = None
 
     def weights(self) -> tuple[FloatArray, FloatArray]:
         return self.flat.copy(), self.b.copy()
 
-    def set_mean(self, mean: FloatArray, mean_intercept: FloatArray) -> None:
+    def velocity(self) -> tuple[FloatArray, FloatArray] | None:
+        return None if self._velocity is None else (self._velocity[0].copy(), self._velocity[1].copy())
+
+    def set_velocity(self, coef: FloatArray, intercept: FloatArray) -> None:
+        self._velocity = coef.copy(), intercept.copy()
+
+    def _take_mean(self, mean: FloatArray, mean_intercept: FloatArray) -> None:
         dtype = self.problem.X.dtype
         self.m, self.m_b = np.array(mean, dtype), np.array(mean_intercept, dtype)
 
@@ -105,7 +111,7 @@ class ReferenceDeepSession(DeepSession):
             g_b = np.zeros_like(g_b)
         if step.momentum:
             mu = dtype(step.momentum)
-            v, v_b = (g, g_b) if self.velocity is None else (mu * self.velocity[0] + g, mu * self.velocity[1] + g_b)
-            self.velocity = (v, v_b)
+            v, v_b = (g, g_b) if self._velocity is None else (mu * self._velocity[0] + g, mu * self._velocity[1] + g_b)
+            self._velocity = (v, v_b)
             g, g_b = (g + mu * v, g_b + mu * v_b) if step.nesterov else (v, v_b)
         self.flat, self.b = self.flat - eta * g, self.b - eta * g_b

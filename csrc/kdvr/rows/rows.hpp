@@ -119,6 +119,7 @@ struct Weights {
     T* anchor_w() { return w.data() + size; }
     const T* anchor_w() const { return w.data() + size; }
     T* anchor_b() { return b.data() + intercepts; }
+    const T* anchor_b() const { return b.data() + intercepts; }
 };
 
 // To share a job out costs about half a microsecond; 150,000 multiply-adds take one thread ten of them or less.
