@@ -25,7 +25,7 @@ class Evaluate:
     def setup(self, shape: str, anchor: str, dtype: str = "float32") -> None:
         self.n, self.d, self.k = SHAPES[shape]
         self.data = synthetic(self.n, self.d, self.k, dtype)
-        self.session = get_backend("auto").open(Problem(self.data.X, self.data.targets, self.data.loss, self.k), 1)
+        self.session = get_backend("auto").open(Problem(self.data.X, self.data.targets, kd.LOSSES[self.data.loss], self.k), 1)
         self.coef, self.intercept = np.full((self.k, self.d), 0.01, dtype), np.zeros(self.k, dtype)
         self.session.anchor_at(self.coef / 2, self.intercept, cached=False, mean=False)
         self.variate = ControlVariate(source=anchor)

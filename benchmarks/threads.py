@@ -9,6 +9,7 @@ import numpy as np
 import kdvr_fast as kd
 from kdvr_fast.backends import get_backend
 from kdvr_fast.backends.base import ControlVariate, Problem
+from kdvr_fast.losses import LOSSES
 
 from .problems import synthetic
 
@@ -41,7 +42,7 @@ class Epoch(_Threads):
 class Evaluate(_Threads):
     def setup(self, threads: int, *_: object) -> None:
         super().setup(threads)
-        self.session = get_backend("auto").open(Problem(self.data.X, self.data.y, "softmax", K), threads)
+        self.session = get_backend("auto").open(Problem(self.data.X, self.data.y, LOSSES["softmax"], K), threads)
         self.coef, self.intercept = np.full((K, D), 0.01, np.float32), np.zeros(K, np.float32)
 
     def time_pass(self, threads: int) -> None:

@@ -10,7 +10,7 @@ from .backends import backend_status, get_backend
 from .compression import Mask, RandomK, StochasticRounding, TopK
 from .deep import DeepLinear
 from .history import History
-from .losses import LOSSES
+from .losses import LOSSES, Loss
 from .methods import KD, LBFGS, LSVRG, METHODS, SAGA, SGD, SVRG, Method, Plan, RepeatedKD, UnbiasedKD
 from .result import ConvergenceWarning, DivergenceError, Result, Status
 from .schedules import Constant, Cosine, Exponential, Geometric, Inverse, LearningRate
@@ -40,6 +40,7 @@ __all__ = [
     "History",
     "Inverse",
     "LearningRate",
+    "Loss",
     "Mask",
     "Method",
     "Plan",

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from .backends.base import FloatArray, Problem
-from .losses import LOSSES
 
 _TRIALS, _FLAT, _LONGEST = 6, 0.03, 32.0  # steps to a minimum along a line, its slope, its length
 
@@ -28,10 +27,10 @@ class Line:
     def least(self) -> float:
         """About the t > 0 at which F is least: Newton's method on the slope, from t = 1."""
         t, low, high = 1.0, 0.0, _LONGEST
-        start = LOSSES[self.problem.loss].link(self.z)
+        start = self.problem.loss.link(self.z)
         for _ in range(_TRIALS):
-            link = LOSSES[self.problem.loss].link(self.z + self.z.dtype.type(t) * self.dz)
-            # all losses: residual = link - y, so that y drops out of differences
+            link = self.problem.loss.link(self.z + self.z.dtype.type(t) * self.dz)
+            # losses whose curvature is known: residual = link - y, so that y drops out of differences
             slope = self.slope + self._mean((link - start) * self.dz) + t * self.bend
             if abs(slope) <= _FLAT * abs(self.slope):
                 break
@@ -43,7 +42,7 @@ class Line:
 
     def curvature(self, link: FloatArray) -> float:
         """Of F in t where the predictions are `link` (n, k)."""
-        u, v = LOSSES[self.problem.loss].curvature(link)
+        u, v = self.problem.loss.bends(link)
         across = (v * self.dz).sum(axis=1, keepdims=True)
         return self._mean(u * self.dz * self.dz) - self._mean(across * across) + self.bend
 

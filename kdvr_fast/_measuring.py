@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 
 from .backends.base import FloatArray, Pass, Problem, Step
 from .history import NAN
-from .losses import LOSSES
+from .losses import Loss
 from .result import predictions
 
 _BLOCK_NUMBERS = 1 << 20  # of logits held at once
-_LEAST_PROBABILITY = 1e-12
 
 Weights = tuple[FloatArray, FloatArray]
 
@@ -33,27 +32,23 @@ def _weight_of(p: Problem, rows: slice, values: NDArray[Any]) -> float:
 
 def null_loss(p: Problem) -> float:
     """Mean of s_i loss_i at z = 0."""
-    value = LOSSES[p.loss].value
-    if p.loss != "squared":  # -y z vanishes, and targets with it; weights have mean one
+    value = p.loss.value
+    if p.loss.probabilities:  # -y z vanishes, and targets with it; weights have mean one
         return float(value(p.y[:1], np.zeros((1, p.n_outputs)))[0])
     return sum(_weight_of(p, rows, value(p.y[rows], np.zeros((len(p.y[rows]), p.n_outputs)))) for rows in _blocks(p)) / p.n
 
 
 def table_loss(p: Problem, table: FloatArray) -> float:
     """Mean of s_i loss_i of a teacher whose residuals link(z_i) - y_i are stored, (n, k)."""
-    total = 0.0
+    total, logits = 0.0, p.loss.logits
+    assert logits is not None  # `solve` refuses what needs it
     for rows in _blocks(p):
         y, P = p.y[rows], table[rows].astype(np.float64)
         if y.ndim == 1:
             P[np.arange(len(P)), y] += 1
         else:
             P = P + y.astype(np.float64)
-        if p.loss == "squared":
-            Z = P
-        else:  # a clipped probability is as good as 0 or 1
-            Z = np.log(np.maximum(P, _LEAST_PROBABILITY))
-            Z = Z - np.log(np.maximum(1 - P, _LEAST_PROBABILITY)) if p.loss == "logistic" else Z
-        total += _weight_of(p, rows, LOSSES[p.loss].value(y, Z))
+        total += _weight_of(p, rows, p.loss.value(y, logits(P)))
     return total / p.n
 
 
@@ -64,10 +59,10 @@ def accuracy(p: Problem, weights: Weights) -> float:
     return sum(_weight_of(p, rows, predictions(z, p.loss) == _labels(p.y[rows], p.loss)) for rows, z in logits) / p.n
 
 
-def _labels(y: NDArray[Any], loss: str) -> NDArray[np.int64]:
+def _labels(y: NDArray[Any], loss: Loss) -> NDArray[np.int64]:
     if y.ndim == 1:
         return y
-    return np.asarray(y.argmax(axis=1) if loss == "softmax" else y[:, 0] > 0.5, np.int64)
+    return np.asarray(y.argmax(axis=1) if loss.targets == "classes" else y[:, 0] > 0.5, np.int64)
 
 
 def objective(read: Pass, W: FloatArray, step: Step) -> dict[str, float]:

@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 
 from ._rows import is_sparse, row_numbers
 from .backends.base import FloatArray, Problem, Session
-from .losses import LOSSES
 
 Floats = NDArray[np.float64]
 
@@ -67,7 +66,14 @@ class Metric:
 
 
 def resolve(asked: str, problem: Problem) -> str:
-    """The kind that "auto" stands for on this problem; every other is itself."""
+    """The kind that "auto" stands for on this problem; every other is itself. Raises ValueError where there is no Hessian."""
+    if problem.loss.curvature is None and asked in ("diagonal", "gram"):
+        raise ValueError(
+            f"precondition={asked!r} is made of second derivatives, which the custom loss {problem.loss.name!r} does not have; "
+            "use precondition='none'"
+        )
+    if problem.loss.curvature is None:
+        return "none"
     if asked != "auto":
         return asked
     n, k, p = problem.n, problem.n_outputs, columns(problem)
@@ -118,10 +124,10 @@ def _blocks(n: int, width: int) -> Iterator[slice]:
 def _curvature(problem: Problem, Z: FloatArray) -> tuple[Floats, Floats]:
     """s_i t_i, (n,), and M (k, k), whose trace is one, from the logits Z (n, k)."""
     n, k = Z.shape
-    loss = LOSSES[problem.loss]
+    loss = problem.loss
     t, M = np.empty(n), np.zeros((k, k))
     for rows in _blocks(n, k):
-        u, v = loss.curvature(loss.link(Z[rows]))
+        u, v = loss.bends(loss.link(Z[rows]))
         s = np.ones(len(u)) if problem.weights is None else problem.weights[rows].astype(np.float64)
         t[rows] = s * (u - v * v).sum(axis=1, dtype=np.float64)
         M[np.diag_indices(k)] += s @ u

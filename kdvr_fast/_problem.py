@@ -7,13 +7,14 @@ from numpy.typing import ArrayLike
 from . import _validation as check
 from ._virtual import is_virtual
 from .backends.base import Problem
+from .losses import Loss
 from .teachers import Teacher
 
 
 def make_problem(
     X: ArrayLike,
     y: ArrayLike,
-    loss: str,
+    loss: str | Loss,
     *,
     coef: tuple[str, ArrayLike | None],
     teacher: Teacher | None,
@@ -25,7 +26,7 @@ def make_problem(
 
     coef: name and value of the argument that holds weights (k, d), for the messages. scan: search X for NaN and infinities.
     """
-    check.loss(loss)
+    rule = check.loss(loss)
     if teacher is not None and not isinstance(teacher, Teacher):
         raise TypeError(f"teacher must be a Teacher, such as Teacher.weights(W, b), got {type(teacher).__name__}")
     rows = check.features(X, scan=scan)
@@ -38,19 +39,19 @@ def make_problem(
                 f"virtual rows take Teacher.weights, computed where they are made; not a teacher of {teacher.kind}"
             )
         teacher.check(n, d)
-        k = teacher.n_outputs(loss)
+        k = teacher.n_outputs(rule)
         outputs += [] if k is None else [("teacher", k)]
     if is_virtual(rows):
         if sample_weight is not None:
             raise ValueError("sample_weight: virtual rows have no weights of their own; leave it out")
-        made = check.virtual_targets(y, rows, loss, outputs)
-        return Problem(rows, made, loss, made.n_outputs, fit_intercept=check.flag(fit_intercept, "fit_intercept"))
-    targets = check.targets(y, loss, n)
-    k = check.n_outputs(targets, loss, outputs)
+        made = check.virtual_targets(y, rows, rule, outputs)
+        return Problem(rows, made, rule, made.n_outputs, fit_intercept=check.flag(fit_intercept, "fit_intercept"))
+    targets = check.targets(y, rule, n)
+    k = check.n_outputs(targets, rule, outputs)
     return Problem(
         X=rows,
         y=check.problem_targets(targets, k, rows.dtype),
-        loss=loss,
+        loss=rule,
         n_outputs=k,
         weights=check.sample_weight(sample_weight, n, rows.dtype),
         fit_intercept=check.flag(fit_intercept, "fit_intercept"),

@@ -30,7 +30,7 @@ def sample_of(job: Job, kind: str) -> Job | None:
     m = min(problem.n // _SHARE, max(_MOST * p, _FEW))
     if full is None or kind != "gram" or not is_newton(problem) or m < max(_LEAST * p, _FEW):
         return None
-    if problem.loss == "squared" or any(w.any() for w in job.initial):  # one step is enough; a start that may be good
+    if problem.loss.quadratic or any(w.any() for w in job.initial):  # one step is enough; a start that may be good
         return None
     # one row from each of m parts, since rows are often sorted; a fixed seed, so that the method stays deterministic
     rows = ((np.arange(m) + np.random.default_rng(0).random(m)) * (problem.n / m)).astype(np.int64)

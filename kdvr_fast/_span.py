@@ -27,7 +27,6 @@ from ._rows import CsrRows, is_sparse
 from .backends.base import ControlVariate, FloatArray, Pass, Session, Sums
 from .history import NAN
 from .lbfgs import Descent
-from .losses import LOSSES
 from .result import DivergenceError, Result, Status
 
 _MOST_ROWS = 1 << 31
@@ -38,6 +37,7 @@ def spans(job: Job) -> bool:
     """Whether the weights of a full-batch run stay in the span of the rows, and are told by fewer numbers there."""
     full, (n, d) = job.plan.full_batch, job.problem.X.shape
     free = job.teacher_weights is None and job.teacher_table is None and not job.initial[0].any()
+    free = free and job.problem.loss.curvature is not None  # which the length of a step follows from
     return full is not None and free and is_sparse(job.problem.X) and n < min(d, _MOST_ROWS) and _plain(job)
 
 
@@ -96,7 +96,7 @@ class SpanDescent(Descent):
     def _reach(self, at: FloatArray) -> SpanPoint:
         """The point of the span at `at`: one product with A A^T. Raises DivergenceError where the function is not finite."""
         problem, l2, n = self.job.problem, self.job.step.l2, self.job.n
-        loss, z = LOSSES[problem.loss], self._logits_of(at)
+        loss, z = problem.loss, self._logits_of(at)
         r, losses = loss.residual(problem.y, z), loss.value(problem.y, z).astype(np.float64)
         if problem.weights is not None:
             r, losses = r * problem.weights[:, None], losses * problem.weights
@@ -143,9 +143,9 @@ class SpanDescent(Descent):
 
     def _first(self, line: Line) -> float:
         """The length of a step along a gradient: Newton's, but not far beyond 0 where rows are fitted beyond doubt."""
-        loss = LOSSES[self.job.problem.loss]
+        loss = self.job.problem.loss
         curvature = line.curvature(loss.link(line.z))
-        if loss.name == "squared":
+        if loss.quadratic:
             return -line.slope / curvature
         most = (_FAR + float(np.abs(line.z).max())) / max(float(np.abs(line.dz).max()), float(np.finfo(np.float32).tiny))
         return most if curvature * most <= -line.slope else -line.slope / curvature

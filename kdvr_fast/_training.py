@@ -73,7 +73,7 @@ class Run:
         self.limit = LARGEST
         self.rate = 0.0  # of the last step, or of the first to come
         self.criterion = None if job.tol is None else Criterion(job.tol)
-        self.weight = Weight(job.plan, job.step.momentum, job.problem.loss == "squared", job.epochs)
+        self.weight = Weight(job.plan, job.step.momentum, job.problem.loss.quadratic, job.epochs)
         # a snapshot of the weights returned brings their gradient with it
         self.checks_snapshots = job.plan.refresh == "epochs" and job.plan.centered and job.average_after is None
 
@@ -412,7 +412,7 @@ class Run:
             status=status,
             backend=self.backend.name,
             method=job.method,
-            loss=job.problem.loss,
+            loss=job.problem.loss.known,
             epochs=done.epochs,
             message=self.message(status),
             stats=stats[-1] if stats else None,

@@ -14,6 +14,7 @@ from typing import Any, SupportsIndex, cast
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from ._custom import Custom, allowed
 from ._rows import Compact, CsrRows
 from ._validation_csr import csr_rows
 from ._validation_csr import finite as finite_csr
@@ -92,9 +93,13 @@ def flag(value: object, name: str) -> bool:
     return bool(value)
 
 
-def loss(name: object) -> Loss:
-    """The loss of that name."""
-    return LOSSES[choice(name, tuple(LOSSES), "loss")]
+def loss(given: object) -> Loss:
+    """The loss of that name, or a loss itself."""
+    if isinstance(given, Loss):
+        return given
+    if not isinstance(given, str) or given not in LOSSES:
+        raise ValueError(f"loss={given!r} is unknown; choose one of {', '.join(map(repr, LOSSES))}, or make a Loss.custom(...)")
+    return LOSSES[given]
 
 
 def batch_size(value: object, n: int) -> int:
@@ -336,14 +341,14 @@ def initial(values: ArrayLike | None, expected: tuple[int, ...], dtype: np.dtype
 # -- targets and outputs -----------------------------------------------------------------------------------------------
 
 
-def n_outputs(y: NDArray[Any], loss: str, others: Iterable[tuple[str, int]]) -> int:
+def n_outputs(y: NDArray[Any], loss: Loss, others: Iterable[tuple[str, int]]) -> int:
     """The number k of outputs from y and from (name, k) of whatever else fixes it, which must all agree."""
     known = list(others)
-    if loss == "logistic":
-        known.insert(0, ("loss='logistic'", 1))
+    if loss.targets == "unit":
+        known.insert(0, (f"loss={loss.name!r}", 1))
     elif y.ndim == 2:
         known.insert(0, ("y", y.shape[1]))
-    elif loss == "squared":
+    elif loss.targets == "real":
         known.insert(0, ("y", 1))
     for name, k in known[1:]:
         if k != known[0][1]:
@@ -355,33 +360,48 @@ def n_outputs(y: NDArray[Any], loss: str, others: Iterable[tuple[str, int]]) -> 
             f"y holds label {k - 1} in row {row}, which would make {k} classes of {len(y)} rows; labels are 0 .. k-1 "
             "(see sklearn's LabelEncoder), and coef_init or a teacher fixes k if so many are meant"
         )
-    if loss == "softmax" and k < 2:
-        raise ValueError(f"loss='softmax' needs at least two classes, y has {k}; use loss='logistic' for 0/1 targets")
+    if loss.targets == "classes" and k < 2:
+        raise ValueError(f"loss={loss.name!r} needs at least two classes, y has {k}; use loss='logistic' for 0/1 targets")
     return k
 
 
-def targets(y: ArrayLike, loss: str, n: int) -> NDArray[Any]:
-    """Targets checked on their own, before k is known: softmax labels as int64 (n,), everything else (n,) or (n, k)."""
+def targets(y: ArrayLike, loss: Loss, n: int) -> NDArray[Any]:
+    """Targets checked on their own, before k is known: labels as int64 (n,), everything else (n,) or (n, k)."""
     if isinstance(y, VirtualTargets):
         raise TypeError("y is VirtualTargets but X are stored rows: pass y.rows for X, or y[:] for y")
     Y = real_array(y, "y")
     if Y.ndim not in (1, 2) or len(Y) != n or 0 in Y.shape:
         raise ValueError(f"y has shape {Y.shape}; expected {n} rows as in X: ({n},) or ({n}, outputs)")
     finite(Y, "y")
-    if loss == "softmax" and Y.ndim == 1:
-        return _labels(Y)
-    if loss == "logistic":
+    if loss.targets == "classes" and Y.ndim == 1:
+        Y = _labels(Y, loss.name)
+    elif loss.targets == "unit":
         if Y.ndim == 2 and Y.shape[1] != 1:
-            raise ValueError(f"y has shape {Y.shape}; loss='logistic' has one output: pass y of shape ({n},)")
-        _unit_interval(Y.reshape(n, 1), "y", 0, "loss='logistic' takes 0 and 1, or probabilities")
-    elif loss == "softmax":
+            raise ValueError(f"y has shape {Y.shape}; loss={loss.name!r} has one output: pass y of shape ({n},)")
+        _unit_interval(Y.reshape(n, 1), "y", 0, f"loss={loss.name!r} takes 0 and 1, or probabilities")
+    elif loss.targets == "classes":
         if Y.shape[1] == 1:
             raise ValueError(f"y has shape {Y.shape}; labels are 1-D: pass y.ravel()")
+        if loss.functions is not None:
+            raise ValueError(f"y has shape {Y.shape}; loss={loss.name!r} is custom and takes labels: pass y of shape ({n},)")
         probabilities(Y, "y", remedy="rows of y are probabilities, (n, k), or y is 1-D labels")
+    if loss.functions is not None:
+        _in_domain(Y, loss.name, loss.functions)
     return Y
 
 
-def virtual_targets(y: Any, X: VirtualRows, loss: str, outputs: Iterable[tuple[str, int]]) -> VirtualTargets:
+def _in_domain(Y: NDArray[Any], name: str, functions: Custom) -> None:
+    """Raise for the first target that a custom loss does not allow."""
+    if functions.domain is None:
+        return
+    table = Y.reshape(len(Y), -1) if Y.dtype == np.int64 else Y.reshape(len(Y), -1).astype(np.float64)
+    for i, row in enumerate(table):
+        for y in [row] if functions.joint and Y.dtype != np.int64 else row:
+            if not allowed(functions, y):
+                raise ValueError(f"y holds {y} in row {i}, outside the domain of loss {name!r}")
+
+
+def virtual_targets(y: Any, X: VirtualRows, loss: Loss, outputs: Iterable[tuple[str, int]]) -> VirtualTargets:
     """Targets of virtual rows, checked against these, the loss and (name, k) of whatever else fixes k."""
     if not isinstance(y, VirtualTargets):
         raise TypeError(
@@ -389,19 +409,19 @@ def virtual_targets(y: Any, X: VirtualRows, loss: str, outputs: Iterable[tuple[s
         )
     if y.rows is not X:
         raise ValueError("y are VirtualTargets of other rows: make them from the X that is passed")
-    if y.loss != loss:
-        raise ValueError(f"y are VirtualTargets for loss={y.loss!r}, not for loss={loss!r}")
+    if y.loss != loss.name:
+        raise ValueError(f"y are VirtualTargets for loss={y.loss!r}, not for loss={loss.name!r}")
     for name, k in outputs:
         if k != y.n_outputs:
             raise ValueError(f"{name} has {k} output(s) but y has {y.n_outputs}; they must agree")
     return y
 
 
-def _labels(y: NDArray[Any]) -> NDArray[np.int64]:
+def _labels(y: NDArray[Any], loss: str) -> NDArray[np.int64]:
     labels = y.astype(np.int64)
     wrong = np.flatnonzero(labels != y)
     if len(wrong):
-        raise ValueError(f"y holds {y[wrong[0]]} in row {wrong[0]}; loss='softmax' takes integer labels 0 .. k-1")
+        raise ValueError(f"y holds {y[wrong[0]]} in row {wrong[0]}; loss={loss!r} takes integer labels 0 .. k-1")
     if labels.min() < 0:
         row = int(labels.argmin())
         raise ValueError(f"y holds label {labels[row]} in row {row}; labels are 0 .. k-1: see sklearn's LabelEncoder")

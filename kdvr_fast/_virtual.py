@@ -162,10 +162,12 @@ class VirtualTargets:
 
         if not isinstance(self.rows, VirtualRows):
             raise TypeError(f"VirtualTargets are of VirtualRows, got {type(self.rows).__name__}")
-        check.loss(self.loss)
+        rule = check.loss(self.loss)
+        if not isinstance(self.loss, str):
+            raise ValueError(f"VirtualTargets are drawn for a built-in loss by its name, not for the custom loss {rule.name!r}")
         W = check.matrix(self.coef, "coef")
         k, dtype = len(W), np.dtype(self.rows.dtype)
-        if (self.loss == "logistic" and k != 1) or (self.loss == "softmax" and k < 2):
+        if (rule.targets == "unit" and k != 1) or (rule.targets == "classes" and k < 2):
             raise ValueError(f"coef has {k} row(s); loss='logistic' has one output, loss='softmax' two or more")
         W = check.initial(W, (k, self.rows.d), dtype, "coef", "(outputs, features)")
         b = check.initial(self.intercept, (k,), dtype, "intercept", "one number an output")

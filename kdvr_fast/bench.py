@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from ._rows import Compact
 from .backends import get_backend
 from .backends.base import ControlVariate, Problem, Session
+from .losses import LOSSES
 from .methods import KD, LSVRG, SAGA, SGD, SVRG, Method, RepeatedKD, UnbiasedKD
 from .solve import solve
 from .teachers import Teacher
@@ -166,7 +167,7 @@ def pass_speeds(n: int, d: int, k: int, dtype: str, n_threads: int, rounds: int,
     """
     X, y = _data(n, d, k, dtype)
     rows = Compact(X, scale=1 / 255) if dtype == "uint8" else X
-    session: Session = get_backend("native").open(Problem(rows, y, "softmax" if k > 1 else "logistic", k), n_threads)
+    session: Session = get_backend("native").open(Problem(rows, y, LOSSES["softmax" if k > 1 else "logistic"], k), n_threads)
     coef, intercept = np.full((k, d), 0.01, np.float32), np.zeros(k, np.float32)
     session.anchor_at(coef / 2, intercept, cached=False, mean=False)
     times: dict[bool, list[float]] = {False: [], True: []}

@@ -209,7 +209,7 @@ class Descent(Run):
         if metric.exact:  # pairs of other points would spoil it
             self.memory.clear()
         self.memory.replace(metric)
-        if problem.loss == "squared":
+        if problem.loss.quadratic:
             return self.job.epochs
         return done + (1 if metric.exact else wait)
 
@@ -230,7 +230,7 @@ class Descent(Run):
         first = 1.0
         if self.memory.metric is None and not len(self.memory):
             first = 1 / self.point.norm if self.point.norm > 0 else 1.0
-        elif self._newton() and self.job.problem.loss != "squared":
+        elif self._newton() and not self.job.problem.loss.quadratic:
             first = self._along(D)
         before, found = self.point, self._search(D, first)
         if found is None and len(self.memory):  # the pairs may mislead where the metric alone does not

@@ -53,6 +53,8 @@ class Plan:
     teacher_alpha: L2 weight of the teacher's own objective, the constant -lam teacher_alpha theta.
     jacobian: whose layers the anchor's residuals go through, for a deep linear model; for a linear one there is no difference.
     full_batch: how steps on all rows are made; None for steps on batches.
+    soft_targets: it is meant as the gradient of the loss on the teacher's outputs as targets, which equals the difference of
+    residuals for losses that are linear in the target only.
     """
 
     anchor: Anchor = "none"
@@ -68,6 +70,7 @@ class Plan:
     teacher_alpha: float = 0.0
     jacobian: Jacobian = "student"
     full_batch: FullBatch | None = None
+    soft_targets: bool = False
 
 
 class Method(Protocol):
@@ -105,7 +108,8 @@ class KD:
     lam: distillation weight in [0, 1], a `Geometric` schedule, or "auto": estimated from the batches walked so far, anew after
     each epoch (T = 1 only; `kdvr_fast._weight` has the formulas). temperature: T > 0, not for the squared loss.
     form: "standard" (the gradient of that loss) or "shift" (the difference of two gradients, T = 1 only); for linear models at
-    T = 1 they are the same numbers. For a `DeepLinear` model they differ and have second names: with "logit" lam r_i(teacher)
+    T = 1 they are the same numbers; a custom loss that is not linear in its target has the second form alone.
+    For a `DeepLinear` model they differ and have second names: with "logit" lam r_i(teacher)
     goes through the student's layers, with "parameter" through those of a teacher of the same shape (`Teacher.layers`).
     teacher_alpha: weight of the L2 term in the teacher's own objective, not negative; adds -lam teacher_alpha theta, for a
     linear teacher only. Raises ValueError for a value outside its range.
@@ -147,6 +151,7 @@ class KD:
             temperature=self.temperature,
             teacher_alpha=self.teacher_alpha,
             jacobian="anchor" if self.form in ("shift", "parameter") else "student",
+            soft_targets=self.form == "standard",
         )
 
 

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import _validation as check
 from .backends.base import FloatArray
 from .history import History
+from .losses import Loss
 
 if TYPE_CHECKING:
     from .methods import Method
@@ -76,7 +77,7 @@ class Result:
     status: Status
     backend: str
     method: Method
-    loss: str
+    loss: str | Loss
     epochs: int
     message: str
     stats: GradientStats | None = None
@@ -92,17 +93,18 @@ class Result:
         return Z
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """Labels (n,) as int64 for softmax and logistic; values for squared, (n,) if there is one output, else (n, k)."""
-        return predictions(self.decision_function(X), self.loss)
+        """Labels (n,) as int64 for softmax, logistic and losses like them; else link(z), for squared z: (n,) if k = 1."""
+        return predictions(self.decision_function(X), check.loss(self.loss))
 
 
-def predictions(Z: FloatArray, loss: str) -> NDArray[Any]:
+def predictions(Z: FloatArray, loss: Loss) -> NDArray[Any]:
     """What logits (n, k) predict, see `Result.predict`."""
-    if loss == "softmax":
+    if loss.targets == "classes":
         return np.asarray(Z.argmax(axis=1), np.int64)
-    if loss == "logistic":
+    if loss.targets == "unit":
         return (Z[:, 0] > 0).astype(np.int64)
-    return Z[:, 0] if Z.shape[1] == 1 else Z
+    P = loss.link(Z)
+    return P[:, 0] if P.shape[1] == 1 else P
 
 
 class ConvergenceWarning(UserWarning):

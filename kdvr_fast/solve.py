@@ -12,17 +12,18 @@ from numpy.typing import ArrayLike
 from . import _validation as check
 from ._deep_run import DeepRun
 from ._job import Callback, Job
-from ._measuring import Weights
+from ._precondition import resolve
 from ._problem import make_problem
 from ._span import SpanDescent, spans
 from ._training import Run, train
 from ._unstored import check_rates, check_run
 from ._virtual import is_virtual
-from .backends import get_backend
-from .backends.base import FloatArray, Problem, Step
+from .backends import backend_for, get_backend
+from .backends.base import ControlVariate, FloatArray, Problem, Step, Work
 from .compression import COMPRESSORS, Compressor
 from .deep import DeepLinear, make_network, teacher_point
 from .lbfgs import Descent
+from .losses import Loss
 from .methods import METHODS, SGD, Method, Plan
 from .result import Result
 from .schedules import Constant, LearningRate
@@ -40,7 +41,7 @@ def solve(
     X: ArrayLike,
     y: ArrayLike,
     *,
-    loss: str,
+    loss: str | Loss,
     method: Method = _SGD,
     model: DeepLinear | None = None,
     teacher: Teacher | None = None,
@@ -88,7 +89,7 @@ def solve(
             and walked in their order. Not with SAGA, LBFGS, teachers that are stored or sample_weight.
         y: softmax: integer labels 0 .. k-1, (n,), or rows of probabilities (n, k). logistic: 0/1 or probabilities, (n,).
             squared: (n,) or (n, k). k follows from y, coef_init or the teacher.
-        loss: "squared" = |z - y|^2 / 2, "logistic" (k = 1), "softmax".
+        loss: "squared" = |z - y|^2 / 2, "logistic" (k = 1), "softmax", or one of your own, `Loss.custom`.
         method: one of the classes in `kdvr_fast.METHODS`.
         model: None for the linear model. A `DeepLinear` trains z = W_L ... W_1 a + b through its layers, alpha and momentum
             for each; the result's coef is their product. It takes no l1_ratio, average, compress, coef_init, "auto", SAGA or
@@ -133,7 +134,7 @@ def solve(
         TypeError, ValueError: bad input; the message says where and what to do.
         DivergenceError: the loss passed a million times its initial size or is not finite; its `result` has the last good
             weights.
-        RuntimeError: the backend cannot run here.
+        RuntimeError: the backend cannot run here. ValueError: it does not do what is asked; the message names one that does.
         An exception of a callback passes through with the run so far as its attribute `result`. Ctrl-C during
         training raises nothing: the result has status "interrupted", and a RuntimeWarning is given.
 
@@ -149,7 +150,7 @@ def solve(
 
     Source: arXiv:2305.17581, and the paper named by each method.
     """
-    engine = get_backend(backend)
+    get_backend(backend)  # an unknown name is told first
     if n_threads is not None:
         check.count(n_threads, "n_threads", low=1)
     scan = check.flag(check_input, "check_input")
@@ -163,7 +164,7 @@ def solve(
         fit_intercept=fit_intercept,
         scan=scan,
     )
-    plan, tracked = _plan(method, teacher, loss), _track(track, loss)
+    plan, tracked = _plan(method, teacher, problem.loss), _track(track, problem.loss)
     (n, d), k, dtype = problem.X.shape, problem.n_outputs, problem.X.dtype
     epochs = check.count(epochs, "epochs", low=1)
     check.sampling(sampling)
@@ -176,6 +177,8 @@ def solve(
     if full is not None and alpha * l1_ratio > 0:
         remedy = "use l1_ratio=0, or SVRG() or SAGA()"
         raise ValueError(f"{type(method).__name__} needs a smooth objective and l1_ratio={l1_ratio:g} has none: {remedy}")
+    if full is not None:
+        resolve(full.precondition, problem)  # raises for a metric that the loss does not have
     step = Step(
         batch_size=check.batch_size(batch_size, n) if full is None else n,
         l2=alpha * (1 - l1_ratio),
@@ -201,12 +204,14 @@ def solve(
     if plan.lam == "auto" and not step.statistics:
         raise ValueError("lam='auto' is estimated from the statistics of the batches: leave statistics=True")
     cached = not virtual and _cached(cache_anchor, plan, teacher, epochs)
-    weights, table = _teacher(teacher, plan, problem, scan)
+    weights = teacher.theta(dtype) if teacher is not None and teacher.linear else None
     if network is not None and teacher is not None and weights is not None:
         weights = teacher_point(teacher, network, dtype)
     if compress is not None:
         like = initial[0] if weights is None or initial[0].any() else weights[0]
         step = replace(step, compression=_compression(compress, method, after).plan(like, rng))
+    work = Work(step, _variate(plan, teacher, cached), full_batch=full is not None, network=network)
+    engine = backend_for(backend, problem, work)
     job = Job(
         problem=problem,
         method=method,
@@ -221,7 +226,7 @@ def solve(
         order=None if order is None else check.order(order, n, epochs),
         cached=cached,
         teacher_weights=weights,
-        teacher_table=table,
+        teacher_table=_table(teacher, plan, problem, scan),
         average_after=after,
         track=tracked,
         callbacks=_callbacks(callbacks),
@@ -252,7 +257,7 @@ def _plain_options(**options: Any) -> None:
         raise ValueError("track='statistics' is for linear models; a DeepLinear model takes 'objective' and 'accuracy'")
 
 
-def _plan(method: Method, teacher: Teacher | None, loss: str) -> Plan:
+def _plan(method: Method, teacher: Teacher | None, loss: Loss) -> Plan:
     names = ", ".join(m.__name__ for m in METHODS)
     if not isinstance(method, METHODS):
         raise TypeError(f"method must be an instance of one of {names}, such as SGD(), got {method!r}")
@@ -262,19 +267,41 @@ def _plan(method: Method, teacher: Teacher | None, loss: str) -> Plan:
         raise ValueError(f"{name} needs a teacher: pass teacher={kinds}")
     if teacher is not None and plan.teacher == "none":
         raise ValueError(f"{name} takes no teacher; leave it out, or use KD(lam=0.0) to measure it without its influence")
-    if plan.temperature != 1.0 and loss == "squared":
-        raise ValueError(f"temperature={plan.temperature} has no meaning for loss='squared'; use temperature=1")
+    if plan.temperature != 1.0 and not loss.probabilities:
+        raise ValueError(f"temperature={plan.temperature} has no meaning for loss={loss.name!r}; use temperature=1")
+    if plan.soft_targets and not loss.linear_in_target:
+        raise ValueError(
+            f"{name} is the loss on soft targets, which for loss={loss.name!r}, not linear in its target, is no difference of "
+            f"residuals; use {name}(..., form='shift')"
+        )
+    if plan.lam == "auto" and teacher is not None and not teacher.linear and loss.logits is None:
+        raise ValueError(
+            f"lam='auto' needs the teacher's loss, which a teacher of {teacher.kind} does not give for loss={loss.name!r}: "
+            "pass Teacher.weights, or a number for lam"
+        )
     if plan.teacher_alpha and teacher is not None and not teacher.linear:
         raise ValueError(f"teacher_alpha is the L2 term of a linear teacher; a teacher of {teacher.kind} has no weights")
     return plan
 
 
-def _teacher(teacher: Teacher | None, plan: Plan, problem: Problem, scan: bool) -> tuple[Weights | None, FloatArray | None]:
-    if teacher is None:
-        return None, None
-    if teacher.linear:
-        return teacher.theta(problem.X.dtype), None
-    return None, teacher.table(problem.X, problem.y, problem.loss, problem.n_outputs, temperature=plan.temperature, scan=scan)
+def _table(teacher: Teacher | None, plan: Plan, problem: Problem, scan: bool) -> FloatArray | None:
+    """The outputs of a teacher that has no weights."""
+    if teacher is None or teacher.linear:
+        return None
+    return teacher.table(problem.X, problem.y, problem.loss, problem.n_outputs, temperature=plan.temperature, scan=scan)
+
+
+def _variate(plan: Plan, teacher: Teacher | None, cached: bool) -> ControlVariate:
+    """The form that all control variates of the run have, but for lam; without an anchor source "none"."""
+    if plan.anchor == "none" or (plan.anchor == "teacher" and teacher is None):
+        return ControlVariate()
+    stored = cached or plan.update_table or (plan.anchor == "teacher" and teacher is not None and not teacher.linear)
+    return ControlVariate(
+        source="table" if stored else "weights",
+        use_mean=plan.centered or plan.teacher_alpha > 0,
+        update_table=plan.update_table,
+        temperature=None if plan.temperature == 1.0 else plan.temperature,
+    )
 
 
 def _cached(asked: bool | None, plan: Plan, teacher: Teacher | None, epochs: int) -> bool:
@@ -342,13 +369,13 @@ def _average_after(average: object, epochs: int) -> int | None:
     return check.count(average, "average", high=epochs - 1)
 
 
-def _track(track: str | Sequence[str], loss: str) -> frozenset[str]:
+def _track(track: str | Sequence[str], loss: Loss) -> frozenset[str]:
     given = (track,) if isinstance(track, str) else track
     if not isinstance(given, list | tuple | set | frozenset):
         raise TypeError(f"track must be a name or several of {', '.join(TRACKS)}, got {track!r}")
     names = frozenset(check.choice(t, TRACKS, "track") for t in given)
-    if "accuracy" in names and loss == "squared":
-        raise ValueError("track='accuracy' needs a classification loss; loss='squared' has no classes")
+    if "accuracy" in names and loss.targets == "real":
+        raise ValueError(f"track='accuracy' needs a classification loss; loss={loss.name!r} has no classes")
     return names
 
 

@@ -18,8 +18,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _validation as check
 from ._problem import make_problem
-from .backends import get_backend
-from .backends.base import ControlVariate, FloatArray, Pass, Problem, Session
+from .backends import backend_for
+from .backends.base import ControlVariate, FloatArray, Pass, Problem, Session, Work
+from .losses import Loss
 from .teachers import Teacher
 
 
@@ -154,7 +155,7 @@ def gradient_stats(
     coef: ArrayLike,
     *,
     intercept: ArrayLike | None = None,
-    loss: str,
+    loss: str | Loss,
     teacher: Teacher | None = None,
     sample_weight: ArrayLike | None = None,
     alpha: float = 0.0,
@@ -170,7 +171,7 @@ def gradient_stats(
     Args:
         X: (n, d) float32 or float64, rows contiguous or a SciPy CSR matrix; read in place. y: targets as in `solve`.
         coef: (k, d), or (d,) for one output. intercept: (k,), zero if None.
-        loss: "squared", "logistic" or "softmax".
+        loss: "squared", "logistic" or "softmax", or a `Loss.custom`.
         teacher: a `Teacher`; its gradient on row i is residual(teacher's output_i) (x) a_i.
         sample_weight: (n,) non-negative, scaled to mean one; f_i is multiplied by it.
         alpha: adds ``alpha W`` to every grad f_i (not to the intercept). teacher_alpha: ``teacher_alpha theta`` likewise, for
@@ -205,7 +206,7 @@ def gradient_stats(
         raise ValueError("teacher_alpha needs a linear teacher: Teacher.weights(W, b)")
     b = check.batch_size(batch_size, problem.n)
     point = _point(problem, coef, intercept)
-    session = _open(problem, backend, n_threads)
+    session = _open(problem, teacher, backend, n_threads)
     read = session.evaluate(*point, _place_teacher(session, problem, teacher))
     if not np.isfinite(read.sums.xx):  # only then is it worth a second read to say where
         check.finite_rows(problem.X)
@@ -221,7 +222,7 @@ def gradient_similarity(
     coef: ArrayLike,
     *,
     intercept: ArrayLike | None = None,
-    loss: str,
+    loss: str | Loss,
     teacher: Teacher,
     lam: float,
     temperature: float,
@@ -257,14 +258,15 @@ def gradient_similarity(
     """
     check.number(lam, "lam", low=0.0, high=1.0)
     check.positive(temperature, "temperature")
-    if loss == "squared" and temperature != 1:
-        raise ValueError("the squared loss has no temperature: pass temperature=1")
+    rule = check.loss(loss)
+    if not rule.probabilities and temperature != 1:
+        raise ValueError(f"loss={rule.name!r} has no temperature: pass temperature=1")
     free = intercept is not None if fit_intercept is None else check.flag(fit_intercept, "fit_intercept")
     problem = make_problem(
         X, y, loss, coef=("coef", coef), teacher=teacher, sample_weight=sample_weight, fit_intercept=free, scan=False
     )
     point = _point(problem, coef, intercept)
-    session = _open(problem, backend, n_threads)
+    session = _open(problem, teacher, backend, n_threads)
     standard, shift = (
         _corrected(session.evaluate(*point, _place_teacher(session, problem, teacher, T)), lam) for T in (temperature, 1.0)
     )
@@ -279,10 +281,11 @@ def _point(problem: Problem, coef: ArrayLike, intercept: ArrayLike | None) -> tu
     return W, check.initial(intercept, (k,), dtype, "intercept", "one number an output")
 
 
-def _open(problem: Problem, backend: str, n_threads: int | None) -> Session:
+def _open(problem: Problem, teacher: Teacher | None, backend: str, n_threads: int | None) -> Session:
     if n_threads is not None:
         check.count(n_threads, "n_threads", low=1)
-    return get_backend(backend).open(problem, n_threads)
+    source = "none" if teacher is None else "weights" if teacher.linear else "table"
+    return backend_for(backend, problem, Work(variate=ControlVariate(source=source))).open(problem, n_threads)
 
 
 def _place_teacher(session: Session, problem: Problem, teacher: Teacher | None, temperature: float = 1.0) -> ControlVariate:

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import _validation as check
 from ._layers import product
 from .backends.base import FloatArray
-from .losses import LOSSES
+from .losses import Loss
 
 _CHUNK_NUMBERS = 1 << 20  # of outputs held at once while a table is filled
 _CHUNK_ROWS = 8192
@@ -146,27 +146,34 @@ class Teacher:
         """Whether the teacher is given by weights."""
         return self.kind == "weights"
 
-    def n_outputs(self, loss: str) -> int | None:
+    def n_outputs(self, loss: Loss) -> int | None:
         """The number k of outputs, None if only asking the teacher would tell. Raises for a teacher of another loss."""
+        if loss.functions is not None and self.kind not in ("weights", "logits"):
+            raise ValueError(
+                f"loss {loss.name!r} is custom and its residual is taken at a teacher's logits, which a teacher of {self.kind} "
+                "does not give; pass Teacher.weights or Teacher.logits"
+            )
         if self.top is not None:
-            if loss != "softmax":
-                raise ValueError(f"loss={loss!r} has no top-k classes; pass Teacher.probabilities or .logits")
+            if loss.targets != "classes":
+                raise ValueError(f"loss={loss.name!r} has no top-k classes; pass Teacher.probabilities or .logits")
             return self.top.k
-        if self.kind == "probabilities" and loss == "squared":
-            raise ValueError("loss='squared' has no probabilities; pass the teacher's predicted values as Teacher.logits")
+        if self.kind == "probabilities" and not loss.probabilities:
+            raise ValueError(f"loss={loss.name!r} has no probabilities; pass the teacher's predicted values as Teacher.logits")
         if self.kind != "estimator":
             array = self.source
             k = len(array) if self.kind == "weights" else array.shape[1]
-            if self.kind == "probabilities" and loss == "logistic" and k == 2:
-                raise ValueError("loss='logistic' takes the probability of class 1 alone: pass P[:, 1]")
+            if self.kind == "probabilities" and loss.targets == "unit" and k == 2:
+                raise ValueError(f"loss={loss.name!r} takes the probability of class 1 alone: pass P[:, 1]")
             return int(k)
         return self._estimator_outputs(loss)
 
-    def _estimator_outputs(self, loss: str) -> int | None:
-        if loss == "squared":
+    def _estimator_outputs(self, loss: Loss) -> int | None:
+        if not loss.probabilities:
             return None
         if not hasattr(self.source, "predict_proba"):
-            raise TypeError(f"loss={loss!r} asks a teacher for predict_proba, which {type(self.source).__name__} does not have")
+            raise TypeError(
+                f"loss={loss.name!r} asks a teacher for predict_proba, which {type(self.source).__name__} does not have"
+            )
         if not hasattr(self.source, "classes_"):
             raise ValueError(f"the teacher {type(self.source).__name__} has no classes_; fit it first")
         classes = np.asarray(self.source.classes_)
@@ -174,9 +181,9 @@ class Teacher:
         if k == 0 or classes.dtype.kind not in "biuf" or not np.array_equal(classes, np.arange(k)):
             found = classes.tolist()
             raise ValueError(f"the teacher's classes_ are {found}; they must be 0 .. k-1 in this order, as the labels y")
-        if loss == "logistic" and k != 2:
-            raise ValueError(f"the teacher has {k} classes; loss='logistic' needs exactly 0 and 1")
-        return 1 if loss == "logistic" else k
+        if loss.targets == "unit" and k != 2:
+            raise ValueError(f"the teacher has {k} classes; loss={loss.name!r} needs exactly 0 and 1")
+        return 1 if loss.targets == "unit" else k
 
     def check(self, n: int, d: int) -> None:
         """Raise unless the teacher fits n rows of d features."""
@@ -193,26 +200,27 @@ class Teacher:
             self.intercept, dtype, "teacher intercept"
         )
 
-    def table(self, X: Any, y: NDArray[Any], loss: str, k: int, *, temperature: float = 1.0, scan: bool = True) -> FloatArray:
+    def table(self, X: Any, y: NDArray[Any], loss: Loss, k: int, *, temperature: float = 1.0, scan: bool = True) -> FloatArray:
         """The (n, k) table of a teacher that is not linear, of X's dtype: residuals at T = 1, else tempered outputs.
 
         X, y as in `backends.base.Problem`. scan: check the teacher's values (finite; probabilities that sum to 1).
         """
         out = np.empty((X.shape[0], k), X.dtype)
-        rule = LOSSES[loss]
         for rows in _chunks(X.shape[0], k):
             values = self._outputs(X[rows], rows, loss, k, scan)
-            raw = self.kind == "logits" or loss == "squared"
-            t = rule.link(values / temperature) if raw else _temper(values, temperature)
-            out[rows] = t if temperature != 1.0 else _minus_target(t, y[rows])
+            raw = self.kind == "logits" or not loss.probabilities
+            if temperature != 1.0:
+                out[rows] = loss.link(values / temperature) if raw else _temper(values, temperature)
+            else:
+                out[rows] = loss.residual(y[rows], values) if raw else _minus_target(values, y[rows])
         return out
 
-    def _outputs(self, A: Any, rows: slice, loss: str, k: int, scan: bool) -> NDArray[np.float64]:
+    def _outputs(self, A: Any, rows: slice, loss: Loss, k: int, scan: bool) -> NDArray[np.float64]:
         """Logits or probabilities of some rows, float64 (rows, k)."""
         if self.kind == "estimator":
-            given = self.source.predict(A) if loss == "squared" else self.source.predict_proba(A)
+            given = self.source.predict_proba(A) if loss.probabilities else self.source.predict(A)
             values = check.real_array(given, "the teacher's output")
-            if loss == "logistic" and values.ndim == 2 and values.shape[1] == 2:
+            if loss.targets == "unit" and values.ndim == 2 and values.shape[1] == 2:
                 values = values[:, 1]
             values = values.reshape(A.shape[0], -1) if values.ndim == 1 else values
             check.shape(values, (A.shape[0], k), "the teacher's output", "(rows, outputs)")
@@ -224,7 +232,7 @@ class Teacher:
             values = np.asarray(self.source[rows])
         if scan:
             check.finite(values, f"teacher {self.kind}", rows.start)
-            if self.kind != "logits" and loss != "squared":
+            if self.kind != "logits" and loss.probabilities:
                 check.probabilities(values, f"teacher {self.kind}", rows.start)
         return values.astype(np.float64)
 

@@ -50,7 +50,7 @@ def make_problem(
     y = make_targets(loss, n, k, rng, dtype, dense)
     s = rng.uniform(0.1, 2.0, n)
     weights = (s / s.mean()).astype(dtype) if weighted else None
-    return Problem(X, y, loss, k, weights, fit_intercept)
+    return Problem(X, y, LOSSES[loss], k, weights, fit_intercept)
 
 
 def to_csr(X: FloatArray, index: type = np.int32) -> CsrRows:
@@ -95,12 +95,12 @@ VARIATES = {  # every kind of control variate that a step knows
 
 def variates_of(loss: str) -> list[str]:
     """The kinds that make sense for a loss: temperatures are for predictions that are probabilities."""
-    return [kind for kind in VARIATES if loss != "squared" or not kind.startswith("tempered")]
+    return [kind for kind in VARIATES if LOSSES[loss].probabilities or not kind.startswith("tempered")]
 
 
 def make_table(problem: Problem, variate: ControlVariate, seed: int = 2) -> FloatArray:
     """Rows for `anchor_table`: a random teacher's residuals, or its outputs at the variate's temperature."""
-    loss = LOSSES[problem.loss]
+    loss = problem.loss
     W, b = make_point(problem, seed)
     z = problem.X[:] @ W.T + b + np.random.default_rng(seed).normal(size=(problem.n, problem.n_outputs))
     if variate.temperature is not None:

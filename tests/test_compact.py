@@ -8,6 +8,7 @@ import pytest
 import kdvr_fast as kd
 from kdvr_fast.backends import backend_status, get_backend
 from kdvr_fast.backends.base import ControlVariate, Problem, Step
+from kdvr_fast.losses import LOSSES
 
 SMALL = {"uint8": np.uint8, "int8": np.int8, "float16": np.float16}
 METHODS = [kd.SGD(), kd.KD(0.7), kd.UnbiasedKD(), kd.SVRG(), kd.SAGA()]
@@ -60,7 +61,7 @@ def test_every_number_that_can_be_stored_is_decoded_exactly(kind, dtype):
     for d in (len(every), 1, 5, 17, 63):
         values = every[:d].reshape(1, d)
         session = get_backend("native").open(
-            Problem(kd.Compact(values, dtype=dtype), -np.ones((1, 1), dtype), "squared", 1, fit_intercept=False)
+            Problem(kd.Compact(values, dtype=dtype), -np.ones((1, 1), dtype), LOSSES["squared"], 1, fit_intercept=False)
         )
         read = session.evaluate(np.zeros((1, d)), np.zeros(1), ControlVariate())
         np.testing.assert_array_equal(read.grad, values.astype(np.float64))
@@ -84,7 +85,7 @@ def test_threads_and_views_do_not_change_a_bit():
     y = np.arange(800) % 3
     sessions = []
     for X, threads in ((values, 1), (values, 2), (values, 3), (wide[::2, 7:307], 2)):
-        session = get_backend("native").open(Problem(kd.Compact(X, 1 / 255), y, "softmax", 3), threads)
+        session = get_backend("native").open(Problem(kd.Compact(X, 1 / 255), y, LOSSES["softmax"], 3), threads)
         session.anchor_at(np.zeros((3, 300)), np.zeros(3), cached=True, mean=True)
         variate = ControlVariate(lam=1.0, source="table", use_mean=True, update_table=True)
         session.epoch(np.random.default_rng(0).integers(0, 800, 1600), np.array([1e-3]), Step(batch_size=600), variate)
@@ -123,7 +124,7 @@ def test_a_pass_with_one_output_is_the_references(kind, dtype, factors, n, d, te
     variate = ControlVariate(source="weights" if teacher else "none")
     reads = []
     for backend, rows, kind_of in (("native", X, dtype), ("reference", decoded, np.float64)):
-        problem = Problem(rows, y.astype(kind_of), "logistic", 1, weights=weights.astype(kind_of))
+        problem = Problem(rows, y.astype(kind_of), LOSSES["logistic"], 1, weights=weights.astype(kind_of))
         session = get_backend(backend).open(problem)
         session.anchor_at(anchor.astype(kind_of), np.full(1, 0.2, kind_of), cached=False, mean=False)
         read = session.evaluate(coef.astype(kind_of), np.full(1, -0.1, kind_of), variate)
@@ -141,7 +142,7 @@ def test_threads_and_views_do_not_change_a_bit_of_a_pass_with_one_output(n):
     y, coef = (np.arange(n) % 2)[:, None].astype(np.float32), np.full((1, 200), 1e-3, np.float32)
     reads = []
     for X, threads in ((wide[::2, 7:207].copy(), 1), (wide[::2, 7:207], 2), (wide[::2, 7:207], 3)):
-        session = get_backend("native").open(Problem(kd.Compact(X, 1 / 255, -0.5), y, "logistic", 1), threads)
+        session = get_backend("native").open(Problem(kd.Compact(X, 1 / 255, -0.5), y, LOSSES["logistic"], 1), threads)
         session.anchor_at(-coef, np.zeros(1, np.float32), cached=False, mean=False)
         read = session.evaluate(coef, np.zeros(1, np.float32), ControlVariate(source="weights"))
         reads.append((read.grad.tobytes(), read.anchor_grad.tobytes(), read.sums))

@@ -11,7 +11,6 @@ from problems import LOSS_NAMES, make_point, make_problem
 
 import kdvr_fast as kd
 from kdvr_fast.history import COLUMNS, History, make_row
-from kdvr_fast.losses import LOSSES
 
 EPS = np.finfo(float).eps
 STILL = 1e-20  # a learning rate below the rounding of any weight: an epoch measures the initial ones
@@ -33,7 +32,7 @@ def objective(problem, P, alpha=0.0, l1_ratio=0.0):
     """The stated objective at P = (W, b), written out."""
     W, b = P[:, :-1], P[:, -1]
     s = np.ones(len(problem.X)) if problem.weights is None else problem.weights
-    mean = (s * LOSSES[problem.loss].value(problem.y, problem.X @ W.T + b)).sum() / s.sum()
+    mean = (s * problem.loss.value(problem.y, problem.X @ W.T + b)).sum() / s.sum()
     return mean + alpha * ((1 - l1_ratio) / 2 * (W**2).sum() + l1_ratio * np.abs(W).sum())
 
 
@@ -51,7 +50,7 @@ def per_sample_gradients(problem, P):
     """(n, k (d + 1)) gradients of s_i loss_i."""
     A = np.column_stack([problem.X, np.full(len(problem.X), float(problem.fit_intercept))])
     s = np.ones(len(A)) if problem.weights is None else problem.weights
-    r = s[:, None] * LOSSES[problem.loss].residual(problem.y, A @ P.T)
+    r = s[:, None] * problem.loss.residual(problem.y, A @ P.T)
     return (r[:, :, None] * A[:, None, :]).reshape(len(A), -1)
 
 

@@ -14,7 +14,6 @@ from problems import LOSS_NAMES, TEMPERATURE, make_point, make_problem
 
 from kdvr_fast.backends import get_backend
 from kdvr_fast.backends.base import ControlVariate, Step
-from kdvr_fast.losses import LOSSES
 
 LAMS = [0.0, 0.3, 0.7, 1.0]
 AUTOGRAD = {np.float64: 1e-12, np.float32: 64 * np.finfo(np.float32).eps}  # a few dozen roundings a row, relative
@@ -49,7 +48,7 @@ def step_gradient(backend, problem, lam, source):
     if source == "weights":
         session.anchor_at(*make_point(problem, 2), cached=False, mean=False)
     else:
-        session.anchor_table(LOSSES[problem.loss].residual(problem.y, teacher_logits(problem)), mean=False)
+        session.anchor_table(problem.loss.residual(problem.y, teacher_logits(problem)), mean=False)
     before = stacked(*session.weights())
     n = len(problem.X)
     session.epoch(np.arange(n), np.array([1.0]), Step(batch_size=n, statistics=False), ControlVariate(lam, source))
@@ -73,8 +72,8 @@ def log_loss(loss, y, z):
 def explicit_loss(problem, V, lam):
     A = rows_with_intercept(problem)
     s = np.ones(len(A)) if problem.weights is None else problem.weights
-    z, output = A @ V.T, LOSSES[problem.loss].link(A @ stacked(*make_point(problem, 2)).T)
-    values = (1 - lam) * log_loss(problem.loss, targets(problem), z) + lam * log_loss(problem.loss, output, z)
+    z, output = A @ V.T, problem.loss.link(A @ stacked(*make_point(problem, 2)).T)
+    values = (1 - lam) * log_loss(problem.loss.name, targets(problem), z) + lam * log_loss(problem.loss.name, output, z)
     return float((s * values).mean())
 
 
@@ -100,9 +99,9 @@ def autograd(problem, lam, distillation):
     s = torch.ones(len(A)) if problem.weights is None else torch.tensor(problem.weights.astype(np.float64))
     V = torch.tensor(stacked(*make_point(problem)), requires_grad=True)
     z, teacher = A @ V.T, A @ torch.tensor(stacked(*make_point(problem, 2))).T
-    if problem.loss == "squared":
+    if problem.loss.name == "squared":
         plain = 0.5 * ((z - y) ** 2).sum(1)
-    elif problem.loss == "logistic":
+    elif problem.loss.name == "logistic":
         plain = F.binary_cross_entropy_with_logits(z, y, reduction="none").sum(1)
     else:
         plain = F.cross_entropy(z, y, reduction="none")

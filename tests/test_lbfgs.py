@@ -38,7 +38,7 @@ def weights_of(problem):
 def gradient(problem, P, alpha=ALPHA, lam=0.0, teacher=None):
     """Of the minimised function at P = (W, b), in NumPy; teacher: logits (n, k)."""
     A = np.column_stack([problem.X, np.full(len(problem.X), float(problem.fit_intercept))])
-    loss, s = LOSSES[problem.loss], weights_of(problem)[:, None]
+    loss, s = problem.loss, weights_of(problem)[:, None]
     r = loss.residual(problem.y, A @ P.T)
     if lam:
         r = r - lam * loss.residual(problem.y, teacher)
@@ -160,7 +160,7 @@ def test_sample_weights_mean_repetition(backend):
 def newton(problem, alpha, lam=0.0, teacher=None):
     """The optimum of a problem with one output, by plain Newton steps in NumPy."""
     A = np.column_stack([problem.X[:], np.full(problem.n, float(problem.fit_intercept))])
-    rule, s = LOSSES[problem.loss], weights_of(problem)[:, None]
+    rule, s = problem.loss, weights_of(problem)[:, None]
     penalty = alpha * np.diag(np.arange(A.shape[1]) < A.shape[1] - 1) + (not problem.fit_intercept) * np.diag(
         np.arange(A.shape[1]) == A.shape[1] - 1
     )

@@ -18,6 +18,7 @@ from scipy.sparse import csr_array
 import kdvr_fast as kd
 from kdvr_fast.backends import backend_status
 from kdvr_fast.backends.base import ControlVariate, Problem, Step
+from kdvr_fast.losses import LOSSES
 
 if backend_status()["native"] is not None:
     pytest.skip(f"native: {backend_status()['native']}", allow_module_level=True)
@@ -67,13 +68,13 @@ def test_links_are_accurate_to_a_few_ulp(dtype):
     z = np.concatenate([np.linspace(lowest, 30, 1501), np.linspace(-1, 1, 501)]).astype(dtype)
     one, nothing = np.ones((1, 1), dtype), np.zeros((1, 1), dtype)
 
-    logistic = NativeSession(Problem(one, nothing, "logistic", 1, fit_intercept=False))
+    logistic = NativeSession(Problem(one, nothing, LOSSES["logistic"], 1, fit_intercept=False))
     got = np.array([logistic.evaluate(v.reshape(1, 1), np.zeros(1), ControlVariate()).grad[0, 0] for v in z])
     wide = z.astype(np.longdouble)
     exact = np.where(z >= 0, 1 / (1 + np.exp(-wide)), np.exp(wide) / (1 + np.exp(wide))).astype(np.float64)
     assert units_in_last_place(got, exact, dtype) <= 3  # exp 1.5, sum and quotient half each, and `exact`'s own
 
-    softmax = NativeSession(Problem(one, np.zeros((1, 2), dtype), "softmax", 2, fit_intercept=False))
+    softmax = NativeSession(Problem(one, np.zeros((1, 2), dtype), LOSSES["softmax"], 2, fit_intercept=False))
     point = np.stack([z, np.zeros_like(z)], axis=1)[z <= 0]
     got = np.array([softmax.evaluate(p.reshape(2, 1), np.zeros(2), ControlVariate()).grad[0, 0] for p in point])
     assert units_in_last_place(got, exact[z <= 0], dtype) <= 3.5  # one more product
@@ -81,7 +82,7 @@ def test_links_are_accurate_to_a_few_ulp(dtype):
 
 def test_extreme_and_infinite_logits():
     X = np.array([[1e30], [-1e30], [0.0]], np.float32)
-    s = NativeSession(Problem(X, np.array([0, 1, 1]), "softmax", 2, fit_intercept=False))
+    s = NativeSession(Problem(X, np.array([0, 1, 1]), LOSSES["softmax"], 2, fit_intercept=False))
     fine = s.evaluate(np.array([[1.0], [-1.0]]), np.zeros(2), ControlVariate())
     assert fine.sums.loss == pytest.approx(np.log(2))
     overflow = s.evaluate(np.array([[1e30], [-1e30]]), np.zeros(2), ControlVariate())
@@ -95,7 +96,7 @@ def big_problem(rows: int = 20_000) -> tuple[np.ndarray, np.ndarray]:
 
 def test_the_gil_is_released():
     X, y = big_problem()
-    session = NativeSession(Problem(X, y, "softmax", 10))
+    session = NativeSession(Problem(X, y, LOSSES["softmax"], 10))
     order = np.tile(np.arange(len(X)), 10)
     count, running = [0], threading.Event()
     running.set()
@@ -168,7 +169,7 @@ def test_ctrl_c_stops_steps_that_move_more_than_their_rows(request, options):
 
 def test_a_session_keeps_its_arrays_alive():
     X = np.random.default_rng(0).standard_normal((64, 300))
-    session = NativeSession(Problem(X.copy(), np.zeros((64, 1)), "squared", 1, np.ones(64), True))
+    session = NativeSession(Problem(X.copy(), np.zeros((64, 1)), LOSSES["squared"], 1, np.ones(64), True))
     expected = session.evaluate(np.ones((1, 300)), np.zeros(1), ControlVariate()).sums.loss
     gc.collect()
     trash = [np.full((64, 300), np.nan) for _ in range(50)]
@@ -188,7 +189,7 @@ def test_rows_are_read_in_place():
     base = np.random.default_rng(1).standard_normal((40, 24))
     view = base[::-2, 3:20]
     view.flags.writeable = False
-    session = NativeSession(Problem(view, np.zeros((20, 1)), "squared", 1))
+    session = NativeSession(Problem(view, np.zeros((20, 1)), LOSSES["squared"], 1))
     one_row = ControlVariate()
     before = session.evaluate(np.ones((1, 17)), np.zeros(1), one_row).sums.loss
     base *= 2
@@ -216,7 +217,7 @@ def test_wrong_calls_from_inside_the_package_are_refused(change, message):
 
 
 def test_rows_and_steps_out_of_range_are_refused():
-    session = NativeSession(Problem(np.zeros((4, 3)), np.zeros((4, 1)), "squared", 1))
+    session = NativeSession(Problem(np.zeros((4, 3)), np.zeros((4, 1)), LOSSES["squared"], 1))
     rate, none = np.array([0.1]), ControlVariate()
     with pytest.raises(ValueError, match="no such row"):
         session.epoch(np.array([0, 4]), rate, Step(), none)

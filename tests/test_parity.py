@@ -28,7 +28,6 @@ from problems import (
 
 from kdvr_fast.backends import get_backend
 from kdvr_fast.backends.base import LARGEST, Problem, Step
-from kdvr_fast.losses import LOSSES
 
 SLACK = 2  # the bounds are products of maxima and so generous already: random cases stay below a tenth of them at 1
 ROUNDINGS = 32  # where numbers are compared directly: a dot product of a few dozen terms in another order, an exp, an update
@@ -161,7 +160,7 @@ def can_refresh(case):
 def learning_rate(problem, step):
     """Half the stability limit of the worst row; momentum multiplies the effective rate by 1 / (1 - momentum)."""
     s = 1.0 if problem.weights is None else problem.weights.max()
-    L = LOSSES[problem.loss].smoothness * s * row_norms(problem).max() + step.l2
+    L = problem.loss.smoothness * s * row_norms(problem).max() + step.l2
     return 0.5 * (1 - step.momentum) / L if L > 0 else 1.0
 
 

@@ -28,7 +28,7 @@ def with_ones(problem):
 def hessian(problem, weights, alpha):
     """(k p, k p), from the curvature of each row."""
     A, (W, b) = with_ones(problem), weights
-    rule, k = LOSSES[problem.loss], problem.n_outputs
+    rule, k = problem.loss, problem.n_outputs
     u, v = rule.curvature(rule.link(problem.X[:] @ W.T + b))
     s = np.ones(problem.n) if problem.weights is None else problem.weights
     S = s[:, None, None] * (u[:, :, None] * np.eye(k) - v[:, :, None] * v[:, None, :])

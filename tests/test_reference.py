@@ -40,7 +40,7 @@ class Literal:
 
     def __init__(self, problem, variate, table=None):
         n, k = len(problem.X), problem.n_outputs
-        self.loss, self.variate, self.n = problem.loss, variate, n
+        self.loss, self.variate, self.n = problem.loss.name, variate, n
         self.A = np.hstack([problem.X, np.full((n, 1), float(problem.fit_intercept))])
         self.Y = np.eye(k)[problem.y] if problem.y.ndim == 1 else problem.y
         self.s = np.ones(n) if problem.weights is None else problem.weights

@@ -15,6 +15,7 @@ from kdvr_fast._rows import CsrRows
 from kdvr_fast._validation import features
 from kdvr_fast.backends import get_backend
 from kdvr_fast.backends.base import ControlVariate, Problem, Step
+from kdvr_fast.losses import LOSSES
 
 EPS = np.finfo(float).eps
 N, D = 60, 25
@@ -126,7 +127,7 @@ def test_every_type_of_csr_is_read_in_place(backend, kind, index, dtype):
 def test_the_session_sees_the_callers_memory(backend):
     problem = make_problem("squared", 20, 9, 1, density=0.3)
     rows = to_csr(problem.X, np.int64)
-    session = get_backend(backend).open(Problem(rows, np.zeros((20, 1)), "squared", 1))
+    session = get_backend(backend).open(Problem(rows, np.zeros((20, 1)), LOSSES["squared"], 1))
     at = np.ones((1, 9)), np.zeros(1)
     before = session.evaluate(*at, ControlVariate()).sums.loss
     rows.data[:] *= 2
@@ -173,7 +174,7 @@ def test_long_absences(backend, k, l1, average, batch_size):
     start = (rng.choice([-1.0, 0.0, 1.0], (k, 40)) * rng.random((k, 40)), np.zeros(k))
     results = []
     for name, X in (("reference", problem.X), (backend, to_csr(problem.X))):
-        session = get_backend(name).open(Problem(X, problem.y, "squared", k))
+        session = get_backend(name).open(Problem(X, problem.y, LOSSES["squared"], k))
         session.anchor_at(*make_point(problem, 2), cached=False, mean=False)
         session.set_mean(np.random.default_rng(4).normal(size=(k, 40)), np.zeros(k))
         session.set_weights(*start)
@@ -242,7 +243,7 @@ def test_neighbours_of_every_length(backend, dtype, index):
         row[rng.choice(50, length, replace=False)] = rng.integers(1, 9, length)
     S = sparse.csr_array(X)
     S.indices, S.indptr = S.indices.astype(index), S.indptr.astype(index)
-    session = get_backend(backend).open(Problem(S, np.ones((n, k), dtype), "squared", k, None, True))
+    session = get_backend(backend).open(Problem(S, np.ones((n, k), dtype), LOSSES["squared"], k, None, True))
     session.set_weights(np.zeros((k, 50), dtype), np.zeros(k, dtype))
     rates, step, expected = np.zeros(1), Step(), X @ X.T + 1
     got = np.zeros((n, n))
@@ -280,7 +281,7 @@ def test_the_same_bits_at_any_thread_count(backend, batch_size, dtype):
     problem = make_problem("softmax", 1000, 400, 20, dtype=dtype, weighted=True, density=0.3)
     rows, results = to_csr(problem.X), []
     for n_threads in (1, 2, 5):
-        session = get_backend(backend).open(Problem(rows, problem.y, "softmax", 20, problem.weights), n_threads)
+        session = get_backend(backend).open(Problem(rows, problem.y, LOSSES["softmax"], 20, problem.weights), n_threads)
         session.anchor_at(*make_point(problem, 2), cached=False, mean=True)
         session.set_weights(*make_point(problem))
         walk = session.epoch(np.arange(1000), np.array([1e-3]), Step(batch_size=batch_size, l1=1e-4), VARIATE)
@@ -295,7 +296,7 @@ def test_the_same_bits_at_any_thread_count(backend, batch_size, dtype):
 @pytest.mark.parametrize("batch_size", [1, 10])
 def test_an_explosion_stops_a_long_epoch_early(backend, batch_size):
     problem = make_problem("squared", 100, 64, 1, density=0.9)
-    session = get_backend(backend).open(Problem(to_csr(problem.X), problem.y, "squared", 1))
+    session = get_backend(backend).open(Problem(to_csr(problem.X), problem.y, LOSSES["squared"], 1))
     order = np.random.default_rng(0).integers(0, 100, 8_000_000)
     walk = session.epoch(order, np.array([1.0]), Step(batch_size=batch_size, statistics=False), ControlVariate())
     assert walk.exploded and walk.steps * batch_size < 4_000_000

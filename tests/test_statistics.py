@@ -28,7 +28,7 @@ def flat(W, b, free):
 def per_sample(problem, z, alpha, W):
     """Gradients (n, k d + k), one explicit outer product a row."""
     s = np.ones(len(z)) if problem.weights is None else problem.weights
-    r = s[:, None] * LOSSES[problem.loss].residual(problem.y, z)
+    r = s[:, None] * problem.loss.residual(problem.y, z)
     return np.array([flat(np.outer(r[i], problem.X[i]) + alpha * W, r[i], problem.fit_intercept) for i in range(len(z))])
 
 
@@ -193,7 +193,7 @@ def test_one_read_of_the_data(teacher, monkeypatch):
         def open(self, problem, n_threads=None):
             return CountingSession(get_backend("reference").open(problem), reads)
 
-    monkeypatch.setattr(statistics, "get_backend", lambda name: Counting())
+    monkeypatch.setattr(statistics, "backend_for", lambda name, problem, work: Counting())
     given = make_teacher(problem, teacher)[0]
     gradient_stats(problem.X, problem.y, make_point(problem)[0], loss="softmax", teacher=given)
     assert reads == ["evaluate"]

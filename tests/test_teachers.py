@@ -30,7 +30,7 @@ class Predictor:
 
 def make_teachers(problem, W, b):
     """The teacher z = W a + b in every form its loss allows."""
-    link = LOSSES[problem.loss].link
+    link = problem.loss.link
 
     def outputs(A):
         return link(A @ W.T + b)
@@ -38,7 +38,7 @@ def make_teachers(problem, W, b):
     Z = problem.X @ W.T + b
     teachers = {"logits": kd.Teacher.logits(Z)}
     teachers["estimator"] = kd.Teacher.estimator(Predictor(outputs, np.arange(max(2, problem.n_outputs))))
-    if problem.loss != "squared":
+    if problem.loss.name != "squared":
         teachers["probabilities"] = kd.Teacher.probabilities(link(Z))
     return teachers
 
@@ -312,7 +312,7 @@ def test_top_k_is_for_softmax():
 
 def test_a_tiny_temperature_does_not_make_rows_vanish():
     table = kd.Teacher.probabilities(np.full((2, 4), 0.25)).table(
-        np.ones((2, 1)), np.zeros(2, int), "softmax", 4, temperature=1e-3
+        np.ones((2, 1)), np.zeros(2, int), LOSSES["softmax"], 4, temperature=1e-3
     )
     np.testing.assert_allclose(table, 0.25)
 

@@ -15,6 +15,7 @@ import kdvr_fast as kd
 from kdvr_fast import _threads
 from kdvr_fast.backends import backend_status
 from kdvr_fast.backends.base import ControlVariate, Problem, Step
+from kdvr_fast.losses import LOSSES
 
 if backend_status()["native"] is not None:
     pytest.skip(f"native: {backend_status()['native']}", allow_module_level=True)
@@ -30,7 +31,7 @@ def walk(n_threads: int, batch: int, n: int, d: int, variate: ControlVariate, dt
     rng = np.random.default_rng(batch + d)
     X, y = rng.standard_normal((n, d)).astype(dtype), rng.integers(0, 12, n)
     theta, b = (0.1 * rng.standard_normal((12, d))).astype(dtype), np.zeros(12, dtype)
-    session = NativeSession(Problem(X, y, "softmax", 12, rng.uniform(0.5, 1.5, n).astype(dtype)), n_threads)
+    session = NativeSession(Problem(X, y, LOSSES["softmax"], 12, rng.uniform(0.5, 1.5, n).astype(dtype)), n_threads)
     session.anchor_at(theta, b, cached=variate.source == "table", mean=variate.use_mean)
     step = Step(batch_size=batch, l2=0.01, l1=0.001, momentum=0.5, average=True)
     done = session.epoch(rng.integers(0, n, 2 * n), np.array([1e-4]), step, variate)

@@ -11,7 +11,6 @@ from problems import LOSS_NAMES, make_point, make_problem
 import kdvr_fast as kd
 from kdvr_fast._stopping import Criterion, residual_norm
 from kdvr_fast.backends.base import Step
-from kdvr_fast.losses import LOSSES
 
 EPS = np.finfo(float).eps
 P = make_problem("softmax", n=40, d=3, weighted=True)
@@ -40,7 +39,7 @@ def teacher_for(method, problem=P):
 def mean_gradient(problem, W, b):
     A = np.column_stack([problem.X, np.ones(len(problem.X))])
     s = np.ones(len(A)) if problem.weights is None else problem.weights
-    return (s[:, None] * LOSSES[problem.loss].residual(problem.y, problem.X @ W.T + b)).T @ A / len(A)
+    return (s[:, None] * problem.loss.residual(problem.y, problem.X @ W.T + b)).T @ A / len(A)
 
 
 def objective_gradient(problem, W, b, alpha=0.1):

@@ -19,6 +19,7 @@ from kdvr_fast import _training, synthetic
 from kdvr_fast._virtual import DISTRIBUTIONS, philox
 from kdvr_fast.backends import get_backend
 from kdvr_fast.backends.base import LARGEST, ControlVariate, Problem, Step
+from kdvr_fast.losses import LOSSES
 from kdvr_fast.synthetic import VirtualRows, VirtualTargets
 
 SIGMAS = 5
@@ -31,7 +32,7 @@ def make_virtual(loss, n=700, d=37, *, k=None, dtype=np.float64, distribution="n
     rows = VirtualRows(n, d, seed=seed, condition=10, distribution=distribution, dtype=dtype)
     rng = np.random.default_rng(seed)
     y = VirtualTargets(rows, rng.normal(size=(k, d)), rng.normal(size=k), loss=loss, noise=noise)
-    return Problem(rows, y, loss, k, fit_intercept=fit_intercept)
+    return Problem(rows, y, LOSSES[loss], k, fit_intercept=fit_intercept)
 
 
 def stored(problem: Problem) -> Problem:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .base import Backend
+from .base import Backend, Problem, Work
 
 
 def _native() -> Backend:
@@ -56,20 +56,44 @@ def get_backend(name: str = "auto") -> Backend:
     >>> get_backend("reference").name
     'reference'
     """
-    if name != "auto":
-        if name not in BACKENDS:
-            raise ValueError(f"backend={name!r} is unknown; choose one of {', '.join(map(repr, ['auto', *BACKENDS]))}")
-        backend, reason = _load(name)
-        if backend is None:
-            raise RuntimeError(f"backend={name!r} cannot run here: {reason}")
-        return backend
+    return _get(name, lambda backend: None)
+
+
+def backend_for(name: str, problem: Problem, work: Work) -> Backend:
+    """As `get_backend`, of the backends that do this work on this problem; the one place where they are asked for a refusal.
+
+    Raises ValueError for a named backend that refuses, with what it does not do and the names of those that do it.
+    """
+    return _get(name, lambda backend: backend.refusal(problem, work))
+
+
+def _get(name: str, refusal: Callable[[Backend], str | None]) -> Backend:
+    if name == "auto":
+        return _first(refusal)
+    if name not in BACKENDS:
+        raise ValueError(f"backend={name!r} is unknown; choose one of {', '.join(map(repr, ['auto', *BACKENDS]))}")
+    backend, reason = _load(name)
+    if backend is None:
+        raise RuntimeError(f"backend={name!r} cannot run here: {reason}")
+    refused = refusal(backend)
+    if refused is not None:
+        others = [
+            other for other, there in ((other, _load(other)[0]) for other in BACKENDS) if there and refusal(there) is None
+        ]
+        raise ValueError(f"backend={name!r} does not do this: {refused}; use backend={' or '.join(map(repr, others))}")
+    return backend
+
+
+def _first(refusal: Callable[[Backend], str | None]) -> Backend:
+    """What "auto" stands for."""
     reasons = []
     for candidate in _AUTO:
         backend, reason = _load(candidate)
-        if backend is not None:
+        reason = refusal(backend) if backend is not None else reason
+        if backend is not None and reason is None:
             return backend
         reasons.append(f"{candidate}: {reason}")
     raise RuntimeError(
-        f"backend='auto' found no compiled backend that can run here ({'; '.join(reasons)}); "
+        f"backend='auto' found no compiled backend that does this here ({'; '.join(reasons)}); "
         "backend='reference' runs everywhere, slowly"
     )

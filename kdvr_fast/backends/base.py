@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..losses import Loss
+
 if TYPE_CHECKING:
     from .._layers import Network
     from .deep import DeepSession
@@ -42,13 +44,14 @@ class Problem:
     X: (n, d) float32 or float64: an array of unit stride along d and any row stride, or sparse rows with the attributes `data`,
         `indices` and `indptr` (int32 or int64), `shape` and `dtype` of a CSR matrix, features rising within each row.
         Or virtual rows, which give arrays by index and are not stored (`_virtual.py`).
-    y: (n,) int64 labels (softmax only) or (n, k) targets of X's dtype; of virtual rows what gives these by index.
+    y: (n,) int64 labels (losses of classes only) or (n, k) targets of X's dtype; of virtual rows what gives these by index.
+    loss: the loss itself; its functions take targets as they stand in y.
     weights: (n,) of X's dtype with mean one, or None for all ones.
     """
 
     X: Any
     y: Any
-    loss: str
+    loss: Loss
     n_outputs: int
     weights: FloatArray | None = None
     fit_intercept: bool = True
@@ -118,6 +121,20 @@ class Step:
     statistics: bool = True
     pairs_every: int = 1
     compression: Compression | None = None
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a session will be asked for, as far as it is known before one is opened.
+
+    step: the walk's, None for passes alone. variate: in the form its source will have. full_batch: `combine`, `images`, `gram`
+    and `logits` too. network: the layers of a deep linear model, for `open_deep`.
+    """
+
+    step: Step | None = None
+    variate: ControlVariate = ControlVariate()
+    full_batch: bool = False
+    network: Network | None = None
 
 
 @dataclass
@@ -251,12 +268,15 @@ class Session(Protocol):
 
 
 class Backend(Protocol):
-    """An engine: a name, a reason when it cannot run (None when it can), and `open`."""
+    """An engine: a name, a reason when it cannot run (None when it can), what it refuses, and `open`."""
 
     name: str
 
     def unavailable(self) -> str | None:
         """Why this backend cannot run here and what to install, or None."""
+
+    def refusal(self, problem: Problem, work: Work) -> str | None:
+        """What of this it does not do, such as "it takes no virtual rows", or None. Asked once, before a session is opened."""
 
     def open(self, problem: Problem, n_threads: int | None = None) -> Session:
         """Open a session on validated data."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from .._rows import gram, is_compact, is_sparse
 from .._threads import usable_threads
 from .._virtual import GROUP, is_virtual
-from .base import LARGEST, ControlVariate, FloatArray, Pass, Problem, Session, State, Step, Sums, Walk
+from .base import LARGEST, ControlVariate, FloatArray, Pass, Problem, Session, State, Step, Sums, Walk, Work
 
 if TYPE_CHECKING:
     from .._layers import Network
@@ -59,7 +59,7 @@ class NativeSession:
         self.core = opened(
             _row_arrays(problem.X),
             (*problem.y.model, problem.y.noise) if is_virtual(problem.X) else problem.y,
-            problem.loss,
+            problem.loss.name,
             problem.n_outputs,
             problem.weights,
             problem.fit_intercept,
@@ -147,6 +147,9 @@ class NativeBackend:
         except ValueError as error:  # KDVR_ISA names what is not there
             return str(error)
         return None
+
+    def refusal(self, problem: Problem, work: Work) -> str | None:
+        return "it has no loss but the built-in ones" if problem.loss.functions is not None else None
 
     def open(self, problem: Problem, n_threads: int | None = None) -> Session:
         return NativeSession(problem, n_threads)

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._rows import gram, stack
-from ..losses import LOSSES
-from .base import LARGEST, Compression, ControlVariate, FloatArray, Pass, Problem, Session, State, Step, Sums, Walk
+from .base import LARGEST, Compression, ControlVariate, FloatArray, Pass, Problem, Session, State, Step, Sums, Walk, Work
 
 if TYPE_CHECKING:
     from .._layers import Network
@@ -28,7 +27,7 @@ class ReferenceSession:
 
     def __init__(self, problem: Problem) -> None:
         self.p = problem
-        self.loss = LOSSES[problem.loss]
+        self.loss = problem.loss
         n, d = problem.X.shape
         k, dtype = problem.n_outputs, problem.X.dtype
         self.n = n
@@ -333,6 +332,9 @@ class ReferenceBackend:
     name = "reference"
 
     def unavailable(self) -> str | None:
+        return None
+
+    def refusal(self, problem: Problem, work: Work) -> str | None:
         return None
 
     def open(self, problem: Problem, n_threads: int | None = None) -> Session:

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from .. import _validation as check
 from .._rows import blocks, dense, stack
 from .._virtual import DISTRIBUTIONS, is_virtual
-from ..losses import LOSSES
+from ..losses import Loss
 
 _BLOCK_NUMBERS = 1 << 20  # of a block of rows turned into float64: small beside any X worth chunking
 _GRAM_LIMIT = 512  # up to this many features the d x d Gram matrix is formed exactly (2 MiB of float64)
@@ -39,7 +39,7 @@ class Smoothness:
 
 def smoothness(
     X: ArrayLike,
-    loss: str,
+    loss: str | Loss,
     *,
     alpha: float = 0.0,
     fit_intercept: bool = True,
@@ -56,7 +56,7 @@ def smoothness(
             read: the constants are those of their distribution, and since that has no largest row, in place of L_max stands the
             expected smoothness of a row, ``smoothness * (sum v + f + (kurtosis - 1) max v) + alpha``, v the variances of the
             features, f = 1 with an intercept, else 0 (exact for the squared loss).
-        loss: "squared", "logistic" or "softmax".
+        loss: "squared", "logistic" or "softmax", or a `Loss`.
         alpha: the L2 coefficient (a term ``alpha/2 |W|^2`` of the objective).
         fit_intercept: whether a constant feature 1 is appended (alpha then bounds its curvature from above).
         sample_weight: (n,) non-negative; scaled to mean one.
@@ -75,7 +75,12 @@ def smoothness(
     Source: theory of SGD, e.g. arXiv:1901.09401.
     """
     rows = check.features(X, scan=False)
-    scale = check.loss(loss).smoothness
+    rule = check.loss(loss)
+    scale = rule.smoothness
+    if scale is None:
+        raise ValueError(
+            f"no bound on the curvature of the custom loss {rule.name!r} is known: pass Loss.custom(smoothness=...)"
+        )
     check.non_negative(alpha, "alpha")
     if is_virtual(rows):
         variances, free = rows.variances, float(fit_intercept)
@@ -119,7 +124,7 @@ def batch_smoothness(constants: Smoothness, n: int, batch_size: int, sampling: s
 
 def auto_learning_rate(
     X: ArrayLike,
-    loss: str,
+    loss: str | Loss,
     *,
     batch_size: int = 1,
     alpha: float = 0.0,
@@ -169,7 +174,7 @@ def auto_learning_rate(
 
 def strong_convexity(
     X: ArrayLike,
-    loss: str,
+    loss: str | Loss,
     coef: ArrayLike | None = None,
     intercept: ArrayLike | None = None,
     *,
@@ -202,14 +207,14 @@ def strong_convexity(
     Source: arXiv:2305.17581, assumption of strong quasi-convexity, which it implies.
     """
     rows = check.features(X, scan=False)
-    named = check.loss(loss).name
+    rule = check.loss(loss)
     check.non_negative(alpha, "alpha")
     if is_virtual(rows):
         raise ValueError("virtual rows are too many to read in Python: pass some of them, such as X[:100_000]")
     n, d = rows.shape
     weights = check.sample_weight(sample_weight, n, np.dtype(np.float64))
     s = np.ones(n) if weights is None else weights.astype(np.float64)
-    if named == "squared":  # the same everywhere, and for each output
+    if rule.quadratic:  # the same everywhere, and for each output
         coef = intercept = None
     elif coef is None:
         return 0.0 if fit_intercept else float(alpha)
@@ -228,7 +233,7 @@ def strong_convexity(
         V = v.reshape(P.shape)
         out = penalty * V
         for at, A in _blocks(rows, fit_intercept):
-            u, w = LOSSES[named].curvature(LOSSES[named].link(np.asarray(A @ P.T)))
+            u, w = rule.bends(rule.link(np.asarray(A @ P.T)))
             D = np.asarray(A @ V.T)
             out += (A.T @ (s[at, None] * (u * D - w * (w * D).sum(axis=1, keepdims=True)))).T / n
         return out.ravel()
