@@ -203,7 +203,7 @@ def test_integer_weights_are_repetition(loss, kind):
     """Full-batch steps and full passes on weighted rows equal those on the repeated rows."""
     variate, base = VARIATES[kind], make_problem(loss)
     counts = np.random.default_rng(5).integers(0, 4, len(base.X))
-    weighted = type(base)(base.X, base.y, loss, base.n_outputs, counts / counts.mean(), True)
+    weighted = type(base)(base.X, base.y, base.loss, base.n_outputs, counts / counts.mean(), True)
     table = make_table(base, variate)
     results = []
     for problem, rows in ((weighted, table), (_repeat(base, counts), np.repeat(table, counts, axis=0))):
