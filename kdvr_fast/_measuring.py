@@ -30,6 +30,11 @@ def _weight_of(p: Problem, rows: slice, values: NDArray[Any]) -> float:
     return float(np.sum(s * values))
 
 
+def square(*parts: Any) -> float:
+    """|.|^2 of all parts together, in float64."""
+    return sum(float(np.vdot(a, a)) for a in (np.asarray(part, np.float64) for part in parts))
+
+
 def null_loss(p: Problem) -> float:
     """Mean of s_i loss_i at z = 0."""
     value = p.loss.value

@@ -106,7 +106,7 @@ class SpanDescent(Descent):
         gradient[1, :, :n] = self.session.images(gradient[0, :, :n])
         if problem.fit_intercept:
             gradient[:, :, n] = r.sum(axis=0) / n
-        self.grad_evals += 1
+        self.cost.grad_evals += 1
         value = float(losses.sum()) / n + l2 / 2 * float(np.sum(C * image, dtype=np.float64))
         norm = max(0.0, _inner(*gradient)) ** 0.5
         if not (np.isfinite(value) and np.isfinite(norm)):

@@ -30,6 +30,7 @@ from ._measuring import Weights, accuracy, compare, objective
 from ._memory import Memory
 from ._point import PassPoint, Point
 from ._precondition import Floats, measure, resolve
+from ._record import exact_statistics
 from ._sample import sample_of, worth_making
 from ._training import Run
 from .backends.base import ControlVariate, FloatArray
@@ -146,10 +147,10 @@ class Descent(Run):
 
     def _pass(self, weights: Weights) -> PassPoint:
         """One read of the rows. Raises DivergenceError where the function is not finite."""
-        variate = self._variate(0)
+        variate = self.anchors.variate(0)
         first = self.bias is None and variate.lam > 0
         read = self.session.evaluate(*weights, variate if first else ControlVariate())
-        self.grad_evals += 2 if first and variate.source == "weights" else 1
+        self.cost.grad_evals += 2 if first and variate.source == "weights" else 1
         if first and read.anchor_grad is not None and read.anchor_grad_intercept is not None:
             self.bias = variate.lam * self._stack(read.anchor_grad, read.anchor_grad_intercept)
         W = weights[0].astype(np.float64)
@@ -196,7 +197,7 @@ class Descent(Run):
         except DivergenceError:
             return
         finally:
-            self.grad_evals += run.grad_evals * sample.n / self.job.n
+            self.cost.grad_evals += run.cost.grad_evals * sample.n / self.job.n
         if point.value < self.point.value:
             self.point = point
             self._iteration(point)
@@ -205,7 +206,7 @@ class Descent(Run):
         """Put the metric of the current weights below the pairs; returns the iteration at which it is due again."""
         problem, done = self.job.problem, self.finished.epochs
         metric = measure(self.session, problem, self._at_point(), self.job.step.l2, kind)
-        self.grad_evals += 1
+        self.cost.grad_evals += 1
         if metric.exact:  # pairs of other points would spoil it
             self.memory.clear()
         self.memory.replace(metric)
@@ -221,7 +222,7 @@ class Descent(Run):
         """The logits of the current weights, (n, k)."""
         if self._logits is None:
             self._logits = self.session.logits(*self.point.weights)
-            self.grad_evals += 1
+            self.cost.grad_evals += 1
         return self._logits
 
     def _step(self) -> bool:
@@ -282,29 +283,29 @@ class Descent(Run):
         problem, d = self.job.problem, self.job.problem.X.shape[1]
         V = D[:, :d]
         self._moving = self.session.logits(V, D[:, d] if problem.fit_intercept else np.zeros(len(D), D.dtype))
-        self.grad_evals += 1
+        self.cost.grad_evals += 1
         slope = float(np.vdot(self.point.gradient, D))
         bend = self.job.step.l2 * float(np.vdot(V.astype(np.float64), V))
         return Line(problem, self._at_point(), self._moving, slope, bend).least()
 
     def _iteration(self, point: Point) -> None:
         """Finish one iteration at the point. Raises _Stop if it was the last."""
-        self.seconds += perf_counter() - self._mark
-        job, done, variate = self.job, self.finished, self._variate(0)
+        self.cost.seconds += perf_counter() - self._mark
+        job, done, variate = self.job, self.finished, self.anchors.variate(0)
         values = self._objective(point) | {"mean_sq_norm": point.sums.xx / point.sums.rows}
-        if self.anchor is not None:
-            values |= compare(point.weights, self.anchor)
+        if self.anchors.at is not None:
+            values |= compare(point.weights, self.anchors.at)
         if "accuracy" in job.track:
             values["accuracy"] = accuracy(job.problem, point.weights)
         if "statistics" in job.track:
             exact = point.read if variate.source == "none" else self.session.evaluate(*point.weights, variate)
-            done.stats.append(self._statistics(exact, point.weights[0], "shuffle"))
+            done.stats.append(exact_statistics(job, exact, point.weights[0], "shuffle"))
         done.rows.append(
             make_row(
                 epoch=done.epochs + 1,
                 loss=point.sums.loss / point.sums.rows,
-                grad_evals=self.grad_evals,
-                seconds=self.seconds,
+                grad_evals=self.cost.grad_evals,
+                seconds=self.cost.seconds,
                 lam=variate.lam,
                 **values,
             )

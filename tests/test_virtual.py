@@ -15,7 +15,7 @@ import pytest
 from problems import VARIATES, every_compiled_backend, make_point, prepare, relative
 
 import kdvr_fast as kd
-from kdvr_fast import _training, synthetic
+from kdvr_fast import _anchors, _walk, synthetic
 from kdvr_fast._virtual import DISTRIBUTIONS, philox
 from kdvr_fast.backends import get_backend
 from kdvr_fast.backends.base import LARGEST, ControlVariate, Problem, Step
@@ -244,9 +244,9 @@ def test_an_epoch_in_pieces_is_the_epoch(monkeypatch, backend, method):
             return session
 
     runs = []
-    for rows in (_training._PIECE_ROWS, 50):
-        monkeypatch.setattr(_training, "_PIECE_ROWS", rows)
-        monkeypatch.setattr(_training, "_COINS", 8 if rows == 50 else 1 << 20)
+    for rows in (_walk._PIECE_ROWS, 50):
+        monkeypatch.setattr(_walk, "_PIECE_ROWS", rows)
+        monkeypatch.setattr(_anchors, "_COINS", 8 if rows == 50 else 1 << 20)
         monkeypatch.setattr(sys.modules["kdvr_fast.solve"], "get_backend", lambda name: Watched())
         lengths.clear()
         teacher = kd.Teacher.weights(*problem.y.model) if method.plan().teacher == "required" else None
