@@ -7,6 +7,7 @@ from ._job import Progress
 from ._rows import Compact
 from ._version import __version__
 from .backends import backend_status, get_backend
+from .checkpoint import Checkpoint
 from .compression import Mask, RandomK, StochasticRounding, TopK
 from .deep import DeepLinear
 from .history import History
@@ -28,6 +29,7 @@ __all__ = [
     "SAGA",
     "SGD",
     "SVRG",
+    "Checkpoint",
     "Compact",
     "Constant",
     "ConvergenceWarning",

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ._measuring import Weights
 from .backends.base import FloatArray, Problem, Step
+from .checkpoint import Checkpoint
 from .methods import Method, Plan
 from .schedules import LearningRate
 from .statistics import GradientStats
@@ -36,7 +37,7 @@ class Job:
     order: (epochs, m) row numbers, or None to draw them as `sampling` says, which may also be "sequential": all rows as they
     come, being independent draws. cached: store the residuals of anchors that have weights. teacher_weights or teacher_table:
     the teacher, in the one form it has. average_after: epochs before averaging starts, None for no averaging. seed: what
-    replays `rng`. tol: of the gradient's norm, None for no such end.
+    replays `rng`. tol: of the gradient's norm, None for no such end. checkpoint: where the run is kept, None for nowhere.
     """
 
     problem: Problem
@@ -57,6 +58,7 @@ class Job:
     callbacks: Sequence[Callback] = ()
     seed: int | None = None
     tol: float | None = None
+    checkpoint: Checkpoint | None = None
 
     @property
     def n(self) -> int:

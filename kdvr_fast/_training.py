@@ -15,6 +15,7 @@ import numpy as np
 
 from ._anchors import Anchors, Cost
 from ._job import Finished, Job, Progress
+from ._keeping import Keeper
 from ._measuring import Weights, accuracy, compare, null_loss, objective, square
 from ._record import Part, exact_statistics, factor_of, moments_of, sampling_of
 from ._stopping import Criterion, residual_norm
@@ -37,8 +38,10 @@ def train(run: Run) -> Result:
         status = run.loop()
     except KeyboardInterrupt:
         status = Status.INTERRUPTED
+        kept = run.job.checkpoint
+        remedy = status.remedy if kept is None else f"to go on, call again with Checkpoint({str(kept.file)!r}, resume=True)"
         warnings.warn(
-            f"interrupted after {run.finished.epochs} of {run.job.epochs} epochs: {status.remedy}", RuntimeWarning, stacklevel=3
+            f"interrupted after {run.finished.epochs} of {run.job.epochs} epochs: {remedy}", RuntimeWarning, stacklevel=3
         )
     except DivergenceError as error:
         error.result = run.result(Status.DIVERGED)
@@ -57,6 +60,7 @@ class Run:
         self.backend, self.n_threads = backend, n_threads
         self.finished = Finished(job.initial)
         self.cost = Cost()
+        self.keeper: Keeper | None = None
         self.limit = LARGEST
         self.rate = 0.0  # of the last step, or of the first to come
         self.criterion = None if job.tol is None else Criterion(job.tol)
@@ -73,23 +77,38 @@ class Run:
         return weights
 
     def prepare(self) -> None:
-        """Open the session and set the first anchor."""
+        """Open the session and set the first anchor, or go on from a checkpoint."""
         self.session = self.open(self.job.problem, self.n_threads)
         self.session.set_weights(*self.job.initial)
         self.anchors = Anchors(self.job, self.session, self.weight, self.cost)
-        self.anchors.start()
+        if self.job.checkpoint is not None:
+            self.keeper = Keeper(self.job.checkpoint, self)
+        self.resumed = self.keeper is not None and self.keeper.load()
+        if not self.resumed:
+            self.anchors.start()
 
     def loop(self) -> Status:
         """Walk all epochs, or those until the criterion is met or a callback says stop."""
-        self.limit = self._loss_limit()
-        self.rate = float(rates_of(self.job.learning_rate, 0, steps_an_epoch(self.job), self.job.epochs)[0])
-        if not (self.checks_snapshots and self.plan.start == 0):
-            self._check_now(0)
-        for epoch in range(self.job.epochs):
+        if not self.resumed:
+            self.limit = self._loss_limit()
+            self.rate = float(rates_of(self.job.learning_rate, 0, steps_an_epoch(self.job), self.job.epochs)[0])
+            if not (self.checks_snapshots and self.plan.start == 0):
+                self._check_now(0)
+            self._keep()
+        status = self._epochs()
+        self._keep()
+        return status
+
+    def _epochs(self) -> Status:
+        if self._met():
+            return Status.CONVERGED
+        for epoch in range(self.finished.epochs, self.job.epochs):
             self._renew(epoch)
             if self._met():
                 return Status.CONVERGED
             self.epoch(epoch)
+            if self.keeper is not None and self.keeper.due():
+                self._keep()
             stop = self.ask_callbacks()
             if self._met():
                 return Status.CONVERGED
@@ -98,6 +117,11 @@ class Run:
         if self.checks_snapshots:
             self._check_now(self.job.epochs - 1)
         return Status.CONVERGED if self._met() else Status.COMPLETED
+
+    def _keep(self) -> None:
+        """Write the checkpoint, if there is to be one."""
+        if self.keeper is not None:
+            self.keeper.save()
 
     def _loss_limit(self) -> float:
         """A million times the mean loss at z = 0, or at the given initial weights (first rows) if that is larger."""

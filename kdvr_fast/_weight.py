@@ -30,7 +30,9 @@ arXiv:2311.05589.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
 
 import numpy as np
 
@@ -99,6 +101,23 @@ class Weight:
     def anchored(self, anchor: Anchor) -> None:
         """There is a new anchor."""
         self._anchor = anchor
+
+    def state(self) -> dict[str, Any]:
+        """What an epoch leaves to the next, as JSON takes it."""
+        anchor = None if self._anchor is None else asdict(self._anchor)
+        return {
+            "anchor": anchor,
+            "sums": asdict(self._sums),
+            "ends": list(self._ends),
+            "optimum": float(self._optimum),
+            "estimate": self._estimate,
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        self._anchor = None if state["anchor"] is None else Anchor(**state["anchor"])
+        self._sums, self._ends = Sums(**state["sums"]), list(state["ends"])
+        self._optimum, self._estimate = state["optimum"], state["estimate"]
 
     def observe(self, sums: Sums, lam: float, now: Conditions) -> None:
         """Take in the sums of some batches that were walked with this lam."""

@@ -20,6 +20,7 @@ from ._unstored import check_rates, check_run
 from ._virtual import is_virtual
 from .backends import backend_for, get_backend
 from .backends.base import ControlVariate, FloatArray, Problem, Step, Work
+from .checkpoint import Checkpoint
 from .compression import COMPRESSORS, Compressor
 from .deep import DeepLinear, make_network, teacher_point
 from .lbfgs import Descent
@@ -69,6 +70,7 @@ def solve(
     backend: str = "auto",
     n_threads: int | None = None,
     check_input: bool = True,
+    checkpoint: Checkpoint | None = None,
 ) -> Result:
     """Fit a linear model z = W a + b by stochastic gradient steps with a control variate.
 
@@ -126,6 +128,8 @@ def solve(
         n_threads: at most so many threads; None: OMP_NUM_THREADS, or all processors the process may use. The result has the
             same bits for any value.
         check_input: False skips the search for NaN and infinities in X and the check of stored teacher outputs.
+        checkpoint: a `Checkpoint`, the file where the run is kept epoch by epoch and from which it goes on after a crash, to
+            the same bits. Not with `LBFGS`.
 
     Returns:
         Result: weights of the last epoch, history, status.
@@ -188,6 +192,8 @@ def solve(
         statistics=check.flag(statistics, "statistics"),
         pairs_every=1 if k == 1 else min(_MOST_ROWS_A_PAIR, max(1, n // _PAIRS)),
     )
+    if checkpoint is not None:
+        random_state = _checked(checkpoint, method, plan).seed(random_state)
     rng, seed = _generator(random_state)
     after, network = _average_after(average, epochs), None
     if model is not None:
@@ -231,6 +237,7 @@ def solve(
         track=tracked,
         callbacks=_callbacks(callbacks),
         tol=None if tol is None else check.positive(tol, "tol"),
+        checkpoint=checkpoint,
     )
     if network is not None:
         return train(DeepRun(job, engine, n_threads, network))
@@ -244,6 +251,17 @@ def _last_layer(model: object) -> ArrayLike | None:
     if not isinstance(model, DeepLinear):
         raise TypeError(f"model must be None or a DeepLinear, such as DeepLinear(widths=(64,)), got {model!r}")
     return model.last
+
+
+def _checked(checkpoint: object, method: Method, plan: Plan) -> Checkpoint:
+    if not isinstance(checkpoint, Checkpoint):
+        raise TypeError(f"checkpoint must be a Checkpoint, such as Checkpoint('run.kdvr'), got {checkpoint!r}")
+    if plan.full_batch is not None:
+        raise ValueError(
+            f"{type(method).__name__} draws nothing and takes few iterations: it keeps no checkpoint; leave it out, and call "
+            "again with the weights of an interrupted run as coef_init and intercept_init"
+        )
+    return checkpoint
 
 
 def _plain_options(**options: Any) -> None:

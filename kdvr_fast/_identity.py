@@ -1,0 +1,84 @@
+"""What tells a run from another: its settings as text, its arrays by digests, large ones by a sample of their rows."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import is_dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._job import Job
+from ._rows import is_compact, is_sparse
+from ._virtual import is_virtual
+
+_SAMPLE_ROWS = 256  # of the data
+_WHOLE_BYTES = 1 << 24  # arrays up to this size are digested whole
+
+
+def identity(job: Job, backend: str) -> dict[str, Any]:
+    """What makes a run the same run: settings as text, arrays as digests."""
+    problem = job.problem
+    step = job.step if job.step.compression is None else replace(job.step, compression=replace(job.step.compression, mask=None))
+    mask = None if job.step.compression is None else job.step.compression.mask
+    return {
+        "X": f"{_kind(problem.X)} {problem.X.shape} {problem.X.dtype} {_digest(*_rows(problem.X, _sample(problem.n)))}",
+        "y": _digest(*_rows(problem.y, _sample(problem.n))) if is_virtual(problem.X) else _digest(problem.y),
+        "sample_weight": _digest(problem.weights),
+        "loss": str(problem.loss),
+        "fit_intercept": problem.fit_intercept,
+        "method": repr(job.method),
+        "teacher": _digest(*(job.teacher_weights or ()), job.teacher_table),
+        "learning_rate": _name(job.learning_rate),
+        "options": repr(step),
+        "mask": _digest(mask),
+        "sampling": job.sampling,
+        "order": _digest(job.order),
+        "initial weights": _digest(*job.initial),
+        "cache_anchor": None if job.plan.anchor == "none" else job.cached,
+        "average": job.average_after,
+        "track": sorted(job.track),
+        "tol": job.tol,
+        "seed": job.seed,
+        "backend": backend,
+        "instruction set": _isa() if backend == "native" else None,
+    }
+
+
+def _isa() -> str | None:
+    from ._system import system_info
+
+    isa: str | None = system_info()["isa"]
+    return isa
+
+
+def _name(schedule: Any) -> str:
+    """A schedule as text; that of a user's own class without its place in memory."""
+    return repr(schedule) if is_dataclass(schedule) else f"{type(schedule).__module__}.{type(schedule).__qualname__}"
+
+
+def _kind(X: Any) -> str:
+    return "sparse" if is_sparse(X) else "compact" if is_compact(X) else "virtual" if is_virtual(X) else "dense"
+
+
+def _sample(n: int) -> NDArray[np.int64]:
+    return np.unique(np.linspace(0, n - 1, min(n, _SAMPLE_ROWS)).astype(np.int64))
+
+
+def _rows(values: Any, rows: NDArray[np.int64]) -> tuple[NDArray[Any], ...]:
+    some = values[rows]
+    return (some.data, some.indices, some.indptr) if is_sparse(some) else (some,)
+
+
+def _digest(*arrays: NDArray[Any] | None) -> str | None:
+    """Of arrays, large ones by a sample of their rows; None for none."""
+    given = [a for a in arrays if a is not None]
+    if not given:
+        return None
+    digest = hashlib.blake2b(digest_size=8)
+    for a in given:
+        digest.update(f"{a.dtype.str}{a.shape}".encode())
+        some = a if a.nbytes <= _WHOLE_BYTES else a[_sample(len(a))]
+        digest.update(np.ascontiguousarray(some).tobytes())
+    return digest.hexdigest()
