@@ -17,6 +17,7 @@ Full passes need the product alone, P = W_L ... W_1, so they are those of a line
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -27,7 +28,7 @@ from .._layers import Network
 from .base import LARGEST, ControlVariate, FloatArray, Pass, Problem, Session, State, Step, Sums, Walk
 
 
-class DeepSession:
+class DeepSession(ABC):
     """Passes and anchors by a linear session; a backend adds the weights and the walk."""
 
     def __init__(self, problem: Problem, network: Network, linear: Session) -> None:
@@ -39,30 +40,31 @@ class DeepSession:
 
     # -- what a backend adds -------------------------------------------------------------------------------------------
 
+    @abstractmethod
     def set_weights(self, coef: FloatArray, intercept: FloatArray) -> None:
         """Set all layers (p,) and b (k,); clears the momentum buffers."""
-        raise NotImplementedError
 
+    @abstractmethod
     def weights(self) -> tuple[FloatArray, FloatArray]:
         """Current layers and b."""
-        raise NotImplementedError
 
+    @abstractmethod
     def velocity(self) -> tuple[FloatArray, FloatArray] | None:
         """The momentum buffers (p,) and (k,), None before a step with momentum."""
-        raise NotImplementedError
 
+    @abstractmethod
     def set_velocity(self, coef: FloatArray, intercept: FloatArray) -> None:
         """Set them."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _take_mean(self, mean: FloatArray, mean_intercept: FloatArray) -> None:
         """`set_mean`, for the steps to come."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _place(self, coef: FloatArray, intercept: FloatArray, layers: FloatArray | None) -> None:
         """The anchor's product (k, d) and intercept; its layers with own_jacobian. The linear session has been told."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _walk(
         self,
         order: NDArray[np.int64],
@@ -73,7 +75,6 @@ class DeepSession:
         loss_limit: float,
     ) -> Walk:
         """`epoch` without refreshes."""
-        raise NotImplementedError
 
     # -- state ---------------------------------------------------------------------------------------------------------
 

@@ -266,11 +266,7 @@ class ReferenceSession:
         g = g + dtype(step.l2) * self.W
         if not self.p.fit_intercept:
             g_b = np.zeros_like(g_b)
-        if step.momentum:
-            mu = dtype(step.momentum)
-            v, v_b = (g, g_b) if self.velocity is None else (mu * self.velocity[0] + g, mu * self.velocity[1] + g_b)
-            self.velocity = (v, v_b)
-            g, g_b = (g + mu * v, g_b + mu * v_b) if step.nesterov else (v, v_b)
+        g, g_b, self.velocity = add_momentum(g, g_b, self.velocity, step)
         self.W, self.b = self.W - eta * g, self.b - eta * g_b
         if step.l1:
             self.W = np.sign(self.W) * np.maximum(np.abs(self.W) - eta * dtype(step.l1), 0)
@@ -290,6 +286,17 @@ class ReferenceSession:
         change = self.sample_weights(rows)[:, None] * (r - self.table[rows]) / A.dtype.type(self.n)
         self.table[rows] = r
         self.m, self.m_b = self.m + (A.T @ change).T, self.m_b + change.sum(0)
+
+
+def add_momentum(
+    g: FloatArray, g_b: FloatArray, velocity: tuple[FloatArray, FloatArray] | None, step: Step
+) -> tuple[FloatArray, FloatArray, tuple[FloatArray, FloatArray] | None]:
+    """The step p of the weights and of the intercept from their gradients, and the new velocity."""
+    if not step.momentum:
+        return g, g_b, velocity
+    mu = g.dtype.type(step.momentum)
+    v, v_b = (g, g_b) if velocity is None else (mu * velocity[0] + g, mu * velocity[1] + g_b)
+    return (g + mu * v, g_b + mu * v_b, (v, v_b)) if step.nesterov else (v, v_b, (v, v_b))
 
 
 def compress(W: FloatArray, q: Compression, t: int) -> FloatArray:

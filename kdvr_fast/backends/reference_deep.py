@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from .._layers import Network
 from .base import ControlVariate, FloatArray, Problem, Step, Sums, Walk
 from .deep import DeepSession
-from .reference import ReferenceSession
+from .reference import ReferenceSession, add_momentum
 
 
 class ReferenceDeepSession(DeepSession):
@@ -109,9 +109,5 @@ class ReferenceDeepSession(DeepSession):
         g = g + dtype(step.l2) * self.flat
         if not self.problem.fit_intercept:
             g_b = np.zeros_like(g_b)
-        if step.momentum:
-            mu = dtype(step.momentum)
-            v, v_b = (g, g_b) if self._velocity is None else (mu * self._velocity[0] + g, mu * self._velocity[1] + g_b)
-            self._velocity = (v, v_b)
-            g, g_b = (g + mu * v, g_b + mu * v_b) if step.nesterov else (v, v_b)
+        g, g_b, self._velocity = add_momentum(g, g_b, self._velocity, step)
         self.flat, self.b = self.flat - eta * g, self.b - eta * g_b
