@@ -11,6 +11,7 @@ from .checkpoint import Checkpoint
 from .compression import Mask, RandomK, StochasticRounding, TopK
 from .deep import DeepLinear
 from .history import History
+from .layer_statistics import LayerStats, layer_stats
 from .losses import LOSSES, Loss
 from .methods import KD, LBFGS, LSVRG, METHODS, SAGA, SGD, SVRG, Method, Plan, RepeatedKD, UnbiasedKD
 from .result import ConvergenceWarning, DivergenceError, Result, Status
@@ -41,6 +42,7 @@ __all__ = [
     "GradientStats",
     "History",
     "Inverse",
+    "LayerStats",
     "LearningRate",
     "Loss",
     "Mask",
@@ -61,6 +63,7 @@ __all__ = [
     "get_backend",
     "gradient_similarity",
     "gradient_stats",
+    "layer_stats",
     "optimal_lambda",
     "smoothness",
     "solve",

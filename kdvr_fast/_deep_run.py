@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import cast
 
 from ._job import Job
 from ._layers import Network
 from ._measuring import Weights
 from ._training import Run
-from .backends.base import Backend, Problem, Session
+from .backends.base import Backend, ControlVariate, Pass, Problem, Session
+from .backends.deep import DeepSession
+from .layer_statistics import LayerStats, stats_from_layers
 from .result import Result, Status
+from .statistics import stats_from_pass
 
 
 class DeepRun(Run):
@@ -27,6 +31,19 @@ class DeepRun(Run):
     def linear(self, weights: Weights) -> Weights:
         coef, b = weights
         return (self.network.product(coef), b) if coef.ndim == 1 else weights
+
+    def _statistics(self, read: Pass, weights: Weights, variate: ControlVariate, sampling: str) -> LayerStats:
+        """By a read of its own, through all layers."""
+        job, session, alpha = self.job, cast(DeepSession, self.session), self.plan.teacher_alpha
+        theta = job.teacher_weights[0] if alpha and job.teacher_weights is not None else None
+        stats = partial(
+            stats_from_pass,
+            alpha=job.step.l2,
+            teacher_alpha=alpha,
+            batch_size=job.step.batch_size,
+            sampling=sampling,
+        )
+        return stats_from_layers(session.layers(*weights, variate), session, weights[0], theta, stats)
 
     def result(self, status: Status) -> Result:
         layers = self.network.split(self.finished.weights[0])

@@ -231,7 +231,7 @@ class Run:
             if "objective" in job.track:
                 values |= objective(read, weights[0], job.step)
             if exact:
-                done.stats.append(exact_statistics(job, read, weights[0], sampling_of(job)))
+                done.stats.append(self._statistics(read, weights, variate, sampling_of(job)))
         row = make_row(
             epoch=done.epochs + 1,
             loss=loss,
@@ -244,6 +244,10 @@ class Run:
         self.finished = replace(done, weights=weights, epochs=done.epochs + 1)
         if read is not None and checked:
             self._check(read, weights, variate)
+
+    def _statistics(self, read: Pass, weights: Weights, variate: ControlVariate, sampling: str) -> GradientStats:
+        """Exact statistics at the end of an epoch, of which `read` is a pass."""
+        return exact_statistics(self.job, read, weights[0], sampling)
 
     def ask_callbacks(self) -> bool:
         """Call every callback; True if one asks to stop. Its exception carries the run so far as `result`."""

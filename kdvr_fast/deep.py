@@ -124,7 +124,7 @@ def make_network(
         raise ValueError("lam='auto' needs statistics that the steps of a DeepLinear model do not show: pass a number for lam")
     widths, flat = model.start(problem.X.shape[1], problem.n_outputs, problem.X.dtype, rng)
     own = plan.jacobian == "anchor"
-    if own and plan.anchor == "teacher" and not _same_shape(teacher, widths):
+    if own and plan.anchor == "teacher" and not same_shape(teacher, widths):
         if not plan.centered:
             raise ValueError(
                 f"form='parameter' subtracts the gradient of a teacher with layers {'-'.join(map(str, widths))}: pass "
@@ -137,14 +137,17 @@ def make_network(
 
 
 def teacher_point(teacher: Teacher, network: Network, dtype: np.dtype[Any]) -> tuple[FloatArray, FloatArray]:
-    """A teacher that has weights, as the session takes it: all its layers (p,), or their product (k, d); and b (k,)."""
+    """A teacher that has weights, as the session takes it: its layers (p,) if they are like the student's, or their product
+    (k, d); and b (k,).
+    """
     P, b = teacher.theta(dtype)
-    if not network.own_jacobian or teacher.factors is None:
+    if teacher.factors is None or not same_shape(teacher, network.widths):
         return P, b
     return join([check.cast_finite(W, dtype, "teacher layers") for W in teacher.factors], dtype), b
 
 
-def _same_shape(teacher: Teacher | None, widths: tuple[int, ...]) -> bool:
+def same_shape(teacher: Teacher | None, widths: tuple[int, ...]) -> bool:
+    """Whether a teacher has layers of these widths."""
     if teacher is None or teacher.factors is None:
         return False
     return [W.shape for W in teacher.factors] == Network(widths).shapes

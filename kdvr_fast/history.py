@@ -74,7 +74,7 @@ def make_row(**values: float) -> dict[str, float]:
 class History:
     """One row an epoch; ``history["loss"]`` is a float64 array, iteration gives rows as dicts, `COLUMNS` says what they hold.
 
-    stats: one exact `GradientStats` an epoch if "statistics" was tracked, else empty.
+    stats: one exact `GradientStats` an epoch if "statistics" was tracked (of a `DeepLinear` model `LayerStats`), else empty.
 
     >>> from kdvr_fast.history import History, make_row
     >>> History([make_row(epoch=1, loss=0.5)])["loss"].tolist()

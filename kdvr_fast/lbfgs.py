@@ -30,7 +30,6 @@ from ._measuring import Weights, accuracy, compare, objective
 from ._memory import Memory
 from ._point import PassPoint, Point
 from ._precondition import Floats, measure, resolve
-from ._record import exact_statistics
 from ._sample import sample_of, worth_making
 from ._training import Run
 from .backends.base import ControlVariate, FloatArray
@@ -299,7 +298,7 @@ class Descent(Run):
             values["accuracy"] = accuracy(job.problem, point.weights)
         if "statistics" in job.track:
             exact = point.read if variate.source == "none" else self.session.evaluate(*point.weights, variate)
-            done.stats.append(exact_statistics(job, exact, point.weights[0], "shuffle"))
+            done.stats.append(self._statistics(exact, point.weights, variate, "shuffle"))
         done.rows.append(
             make_row(
                 epoch=done.epochs + 1,

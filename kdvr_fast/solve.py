@@ -95,7 +95,7 @@ def solve(
         method: one of the classes in `kdvr_fast.METHODS`.
         model: None for the linear model. A `DeepLinear` trains z = W_L ... W_1 a + b through its layers, alpha and momentum
             for each; the result's coef is their product. It takes no l1_ratio, average, compress, coef_init, "auto", SAGA or
-            LBFGS; the second moments of its history are NaN.
+            LBFGS; the second moments of its history are NaN, those of `track="statistics"` are there.
         teacher: a `Teacher`, where the method takes one.
         learning_rate: rate per step: a number, a schedule (`Constant`, `Inverse`, `Cosine`, `Exponential`), or "auto", a
             constant from the smoothness of the data (`kdvr_fast.auto_learning_rate`).
@@ -119,7 +119,8 @@ def solve(
             those of that estimator.
         coef_init (k, d), intercept_init (k,): initial weights, zero if None.
         track: what is measured exactly after each epoch, at up to one read of X each: "objective" (with the gradient's norm),
-            "statistics" (a GradientStats in history.stats and result.stats), "accuracy".
+            "statistics" (a GradientStats in history.stats and result.stats; of a DeepLinear model a LayerStats, by a read more,
+            through all layers), "accuracy".
         statistics: accumulate the free second-moment columns of the history; False leaves them NaN. lam="auto" needs them.
         callbacks: called with a `Progress` after each epoch; a true answer stops the run.
         cache_anchor: store the (n, k) residuals of an anchor that has weights, or compute them on the fly. None stores them if
@@ -197,7 +198,7 @@ def solve(
     rng, seed = _generator(random_state)
     after, network = _average_after(average, epochs), None
     if model is not None:
-        _plain_options(l1_ratio=l1_ratio, average=after, compress=compress, coef_init=coef_init, track=tracked)
+        _plain_options(l1_ratio=l1_ratio, average=after, compress=compress, coef_init=coef_init)
         if isinstance(learning_rate, str):
             raise ValueError("learning_rate='auto' follows from the smoothness of a linear model: pass a number or a schedule")
         network, coef = make_network(model, method, plan, teacher, problem, rng)
@@ -271,8 +272,6 @@ def _plain_options(**options: Any) -> None:
     for name, there in given.items():
         if there:
             raise ValueError(f"a DeepLinear model takes no {name}: leave it out")
-    if "statistics" in options["track"]:
-        raise ValueError("track='statistics' is for linear models; a DeepLinear model takes 'objective' and 'accuracy'")
 
 
 def _plan(method: Method, teacher: Teacher | None, loss: Loss) -> Plan:

@@ -98,28 +98,27 @@ def stats_from_pass(
     f = batch_factor(n, batch_size, sampling)
     W = np.asarray(coef, np.float64)
     loss = read.sums.loss / n
-    data_mean = np.column_stack([read.grad, read.grad_intercept])
-    x = data_mean + alpha * _without_intercept(W)
-    variance = max(0.0, read.sums.xx / n - _dot(data_mean, data_mean))
-    moment = _dot(x, x) + f * variance
-    teacher = None
+    variance = max(0.0, read.sums.xx / n - _dot(read.grad, read.grad) - _dot(read.grad_intercept, read.grad_intercept))
+    x, x_b = read.grad + alpha * W, read.grad_intercept
+    moment = _dot(x, x) + _dot(x_b, x_b) + f * variance
+    t = t_b = None
     teacher_variance = covariance = cross = teacher_moment = bias_sq = float("nan")
     if read.anchor_grad is not None and read.anchor_grad_intercept is not None:
-        teacher = np.column_stack([read.anchor_grad, read.anchor_grad_intercept])
-        teacher_variance = max(0.0, read.sums.tt / n - _dot(teacher, teacher))
-        covariance = read.sums.xt / n - _dot(data_mean, teacher)
+        t, t_b = read.anchor_grad, read.anchor_grad_intercept
+        teacher_variance = max(0.0, read.sums.tt / n - _dot(t, t) - _dot(t_b, t_b))
+        covariance = read.sums.xt / n - _dot(read.grad, t) - _dot(x_b, t_b)
         if theta is not None:
-            teacher = teacher + teacher_alpha * _without_intercept(np.asarray(theta, np.float64))
-        bias_sq = _dot(teacher, teacher)
+            t = t + teacher_alpha * np.asarray(theta, np.float64)
+        bias_sq = _dot(t, t) + _dot(t_b, t_b)
         teacher_moment = bias_sq + f * teacher_variance
-        cross = _dot(x, teacher) + f * covariance
+        cross = _dot(x, t) + _dot(x_b, t_b) + f * covariance
     return GradientStats(
         loss=loss,
         objective=loss + alpha / 2 * _dot(W, W),
-        grad=x[:, :-1],
-        grad_intercept=x[:, -1],
-        teacher_grad=None if teacher is None else teacher[:, :-1],
-        teacher_grad_intercept=None if teacher is None else teacher[:, -1],
+        grad=x,
+        grad_intercept=x_b,
+        teacher_grad=t,
+        teacher_grad_intercept=t_b,
         mean_sq_norm=moment,
         teacher_mean_sq_norm=teacher_moment,
         cross=cross,
@@ -134,11 +133,6 @@ def stats_from_pass(
         batch_size=batch_size,
         sampling=sampling,
     )
-
-
-def _without_intercept(W: NDArray[np.float64]) -> NDArray[np.float64]:
-    """W (k, d) with a zero column for the intercept: what a penalty's gradient looks like."""
-    return np.column_stack([W, np.zeros(len(W))])
 
 
 def _dot(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:

@@ -26,6 +26,8 @@ from numpy.typing import NDArray
 
 from .._layers import Network
 from .base import LARGEST, ControlVariate, FloatArray, Pass, Problem, Session, State, Step, Sums, Walk
+from .layer_pass import LayerPass, read_layers
+from .reference import ReferenceSession
 
 
 class DeepSession(ABC):
@@ -36,6 +38,7 @@ class DeepSession(ABC):
         self._anchor: FloatArray | None = None  # layers of the anchor where their own Jacobian is used
         self._at: tuple[FloatArray, FloatArray] | None = None  # the anchor as it was given
         self._m: tuple[FloatArray, FloatArray] | None = None  # the mean that was set
+        self._rows = ReferenceSession(problem)  # of `layers`: data and anchor
         self._cached = self._mean = False
 
     # -- what a backend adds -------------------------------------------------------------------------------------------
@@ -121,6 +124,8 @@ class DeepSession(ABC):
         made = self.linear.anchor_at(P, intercept, cached=cached, mean=mean)
         self._at = coef.copy(), intercept.copy()
         self._anchor = self._at[0] if own else None
+        self._rows.table = None
+        self._rows.anchor_at(P, intercept, cached=False, mean=False)
         self._place(P, intercept, self._anchor)
         if made is None:
             return None
@@ -132,6 +137,7 @@ class DeepSession(ABC):
     def anchor_table(self, values: FloatArray, *, mean: bool) -> Pass | None:
         """As `base.Session`, without own_jacobian; the gradient of the pass is (k, d)."""
         made = self.linear.anchor_table(values, mean=mean)
+        self._rows.table = values
         if made is not None and made.anchor_grad is not None and made.anchor_grad_intercept is not None:
             self.set_mean(made.anchor_grad, made.anchor_grad_intercept)
         return made
@@ -144,6 +150,19 @@ class DeepSession(ABC):
             return read
         through = coef if self._anchor is None else self._anchor
         return replace(read, anchor_grad=self.network.pull(through, read.anchor_grad))
+
+    @property
+    def anchor_layers(self) -> FloatArray | None:
+        """Layers (p,) of the anchor, where it has the student's shape."""
+        known = self._rows.table is None and self._at is not None and self._at[0].ndim == 1
+        return self._at[0] if known and self._at is not None else None
+
+    def layers(self, coef: FloatArray, intercept: FloatArray, variate: ControlVariate) -> LayerPass:
+        """One read of all rows through every layer, in NumPy: moments of each layer's gradient, c_i going where a step's do."""
+        if variate.source == "table" and self._rows.table is None:  # cached residuals of an anchor that has weights
+            variate = replace(variate, source="weights")
+        anchor = None if variate.source == "none" else self._anchor
+        return read_layers(self._rows, self.network, coef, intercept, variate, anchor)
 
     def epoch(
         self,
