@@ -18,6 +18,7 @@ from ._experiment import Figure, Row
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A6D00")  # Okabe and Ito's, without black
 _DASHES = ((0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
 _BASELINE = "#000000"
+_ROOM = 100
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
@@ -59,7 +60,7 @@ def _canvas(figure: Figure, rows: Sequence[Row], lines: Sequence[Row]) -> Any:
     grid = canvas.subplots(down, across, squeeze=False, sharex=True, sharey=True).ravel()
     colours = _colours(figure, rows)
     grid[0].set_yscale("log" if figure.log_y else "linear")
-    grid[0].set_ylim(*_heights(figure, rows))
+    grid[0].set_ylim(*_heights(figure, rows, lines))
     for axes, panel in zip(grid, panels, strict=False):
         inside = [row for row in rows if column is None or row[column] == panel]
         _panel(axes, figure, inside, [line for line in lines if line["panel"] in (None, panel)], colours)
@@ -75,11 +76,16 @@ def _canvas(figure: Figure, rows: Sequence[Row], lines: Sequence[Row]) -> Any:
     return canvas
 
 
-def _heights(figure: Figure, rows: Sequence[Row]) -> tuple[float, float]:
-    """Limits of y, set by the runs: bands and theory may leave the picture, and so may a linear curve in its first tenth."""
+def _heights(figure: Figure, rows: Sequence[Row], lines: Sequence[Row]) -> tuple[float, float]:
+    """Limits of y, set by the runs: bands and theory may leave the picture, and so may a linear curve in its first tenth.
+
+    A log axis has room for a bound that is not more than a hundred times what was measured.
+    """
     if figure.log_y:
         positive = [row[figure.y] for row in rows if row[figure.y] > 0]
-        return min(positive, default=1.0) / 1.5, max(positive, default=1.0) * 1.5
+        top = max(positive, default=1.0)
+        bounds = [y for line in lines for _, y in line["points"]]
+        return min(positive, default=1.0) / 1.5, 1.5 * max(top, min(max(bounds, default=0.0), _ROOM * top))
     late = max(row[figure.x] for row in rows) / 10 if figure.kind == "curve" else -inf
     shown = [row[figure.y] for row in rows if row[figure.x] >= late]
     margin = 0.05 * (max(shown) - min(shown)) or 0.05 * abs(shown[0]) or 1.0
