@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import sys
 from importlib.metadata import version as installed_version
 from typing import Any
 
@@ -30,3 +31,11 @@ def system_info() -> dict[str, Any]:
         "scipy": installed_version("scipy"),
         "platform": platform.platform(),
     }
+
+
+def peak_memory() -> int:
+    """The most memory that this process has held so far, in bytes."""
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak  # getrusage(2): bytes there, KiB elsewhere

@@ -14,7 +14,7 @@ from ._runner import Watch, execute
 
 __all__ = ["Experiment", "Watch", "get", "names", "run"]
 
-_NAMES = ("e1", "e2", "e3", "e4", "e5", "e6", "e7", "e8", "e9", "auto")
+_NAMES = ("e1", "e2", "e3", "e4", "e5", "e6", "e7", "e8", "e9", "auto", "scale")
 
 
 def names() -> tuple[str, ...]:

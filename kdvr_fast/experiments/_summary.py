@@ -14,13 +14,13 @@ from ._figures import distinct, interval
 _SAME = 1e-3  # relative: below what a figure shows
 
 
-def finals(rows: Sequence[Row], column: str, **where: Any) -> list[float]:
+def finals(rows: Sequence[Row], column: str, /, **where: Any) -> list[float]:
     """A column at the end of the runs with these settings, by seed."""
     found = [row for row in rows if row.get("final") and all(row.get(c) == v for c, v in where.items())]
     return [float(row[column]) for row in sorted(found, key=lambda row: int(row["seed"]))]
 
 
-def best_lam(rows: Sequence[Row], column: str, **where: Any) -> float:
+def best_lam(rows: Sequence[Row], column: str, /, **where: Any) -> float:
     """The weight whose mean over the seeds is smallest."""
     lams = distinct([row["lam"] for row in rows if row.get("final") and all(row.get(c) == v for c, v in where.items())])
     return float(min(lams, key=lambda lam: np.mean(finals(rows, column, lam=lam, **where))))

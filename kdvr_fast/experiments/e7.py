@@ -18,7 +18,6 @@ import numpy as np
 
 from . import _networks as networks
 from ._experiment import Experiment, Figure, Reading, Row, Settings, Table
-from ._processes import stopping
 from ._softmax import load, mnist_directory
 from ._summary import best_lam, finals, versus, with_interval
 
@@ -61,7 +60,6 @@ def work(s: Settings, run: Row, seed: int) -> Iterator[Row]:
             accuracy = float((p.argmax(dim=1) == y).double().mean())
             compared = networks.compare(model, teacher, images[sample], onehot[sample], run["lam"])
             rows.append({"epoch": epoch, "objective": objective, "accuracy": accuracy} | compared)
-            _leave_if_asked(epoch)
 
         networks.train(model, images, y, targets, lam=run["lam"], epochs=s["epochs"], after=after, **_rates(s))
     yield from rows
@@ -76,13 +74,8 @@ def _teacher(settings: str, architecture: str, seed: int) -> Any:
     images, y, _ = _tensors(s["data"], s["directory"])
     with networks.one_thread(_TEACHER_SEED + seed):
         model = _build(s, architecture)
-        networks.train(model, images, y, None, lam=0.0, epochs=s["epochs"], after=_leave_if_asked, **_rates(s))
+        networks.train(model, images, y, None, lam=0.0, epochs=s["epochs"], after=lambda epoch: None, **_rates(s))
     return model
-
-
-def _leave_if_asked(epoch: int) -> None:
-    if stopping():
-        raise KeyboardInterrupt
 
 
 def _rates(s: Settings) -> Settings:
