@@ -17,9 +17,9 @@ import pytest
 from test_cli import run as run_cli
 from test_examples import needs_native
 
-from kdvr_fast import experiments
+from kdvr_fast import experiments, report
 from kdvr_fast.experiments import _networks, _softmax, _weights, e1, e4
-from kdvr_fast.experiments._experiment import Reading
+from kdvr_fast.experiments._experiment import Line, Reading, Table
 from kdvr_fast.experiments._figures import interval
 from kdvr_fast.experiments._runner import execute
 from kdvr_fast.experiments._summary import versus
@@ -76,6 +76,9 @@ SMALL = {
     },
     "scale": {"rows": [1000, 10000], "features": 10},
 }
+
+
+END = {"final": True, "gap": 1.0, "teacher_epochs": 5}
 
 
 def read_rows(folder):
@@ -262,6 +265,41 @@ def test_a_failing_run_leaves_its_mark(tmp_path):
     with pytest.raises(ArithmeticError, match="no such luck"):
         execute(replace(small("e4", **SMALL["e4"]), work=work), tmp_path, seeds=1, quick=True, jobs=1)
     assert json.loads((tmp_path / "e4" / "experiment.json").read_text())["status"] == "failed"
+
+
+def test_numbers_that_are_none_do_not_spoil_the_record(tmp_path):
+    """A reading's become null, which the report shows; a run's are an error that names it."""
+
+    def read(s, rows):
+        table = Table("t", ["a", "b"], [[math.nan, "x"], [1.5, math.inf]])
+        return Reading(["done"], [table], [Line("gap_by_lam", "theory", [[0.0, math.nan], [1.0, 2.0]])])
+
+    experiment = replace(small("e4", **SMALL["e4"]), work=lambda s, run, seed: [END | run], read=read)
+    record = execute(experiment, tmp_path, seeds=1, quick=True, jobs=1)
+    assert json.loads((tmp_path / "e4" / "experiment.json").read_text()) == record and record["status"] == "completed"
+    assert record["tables"][0]["rows"] == [[None, "x"], [1.5, None]] and record["lines"][0]["points"] == [[0, None], [1, 2]]
+    assert "–" in report.write(tmp_path).read_text() and (tmp_path / "e4" / "gap_by_lam.svg").exists()
+
+    experiment = replace(experiment, work=lambda s, run, seed: [END | {"gap": math.nan}])
+    with pytest.raises(ValueError, match=r"run 0\.0, seed 0: gap is nan; a row holds finite numbers alone"):
+        execute(experiment, tmp_path, seeds=1, quick=True, jobs=1)
+    assert json.loads((tmp_path / "e4" / "experiment.json").read_text())["status"] == "failed"
+
+
+def test_figures_of_an_earlier_run_are_gone(tmp_path):
+    experiment = replace(small("e4", **SMALL["e4"]), work=lambda s, run, seed: [END | run], read=lambda s, rows: Reading(["r"]))
+    execute(experiment, tmp_path, seeds=1, quick=True, jobs=1)
+    (tmp_path / "e4" / "mine.svg").touch()
+    assert (tmp_path / "e4" / "gap_by_lam.svg").exists()
+
+    def stop(settings, run, seed):
+        raise KeyboardInterrupt
+
+    execute(replace(experiment, work=stop), tmp_path, seeds=1, quick=True, jobs=1)
+    assert [path.name for path in (tmp_path / "e4").glob("*.svg")] == ["mine.svg"]
+    (tmp_path / "e4" / "experiment.json").write_text("[]")
+    execute(experiment, tmp_path, seeds=1, quick=True, jobs=1)
+    assert (tmp_path / "e4" / "gap_by_lam.svg").exists()
 
 
 def test_the_record_stands_at_the_start(tmp_path):

@@ -194,6 +194,13 @@ def test_lines_of_theory(tmp_path: Path) -> None:
     assert [line["at"] for line in first["lines"]] == [0, 1, 2] and [line["at"] for line in second["lines"]] == [1, 2]
 
 
+def test_values_of_a_line_that_are_no_numbers_are_left_out(tmp_path: Path) -> None:
+    points = [[0, 1], [1, float("inf")], [2, float("-inf")], [3, None], [4, 10**400], [5, 2]]
+    line = {"figure": "f", "label": "theory", "panel": float("nan"), "points": points}
+    shown = drawn(tmp_path, [ended(0, lam=0, error=1.0)], lines=[line | {"panel": None}, line])
+    assert shown["panels"][0]["lines"] == [{"at": 0, "points": [[0, 1], [5, 2]]}]
+
+
 def test_words_along_the_x_axis_are_places(tmp_path: Path) -> None:
     rows = [ended(seed, method=method, error=float(seed)) for method in ("SVRG", "KD", "SGD") for seed in (0, 1)]
     shown = drawn(tmp_path, rows, x="method", figure={"log_x": True})
@@ -209,6 +216,7 @@ def test_words_along_the_x_axis_are_places(tmp_path: Path) -> None:
         ([ended(0, lam=0.1, error=1.0)], "weight", "has the column weight"),
         ([ended(0, lam=0.1, error=1.0), ended(1, lam=0.1, error=float("nan"))], "lam", "1 of 2 values of error"),
         ([ended(0, lam=0.1, error=1.0), ended(1, lam=0.1, error=None)], "lam", "1 of 2 values of error"),
+        ([ended(0, lam=0.1, error=1.0), ended(1, lam=0.1, error=10**400)], "lam", "1 of 2 values of error"),
         ([ended(0, lam=0.1, error=1.0), ended(1, error=1.0)], "lam", "1 of 2 results have no lam"),
         ([ended(0, lam=0.1, error=1.0, z=0), ended(0, lam=0.1, error=2.0, z=1)], "lam", "several runs a seed"),
     ],
@@ -295,6 +303,13 @@ def drop(key: str) -> Callable[[Row], Any]:
         (
             change(figures=[figure("f", "curve", "x", "y")], lines=[{"figure": "f", "label": "l", "points": [[0, 1], [1]]}]),
             r"lines\[0\]: points\[1\] must be \[x, y\], is \[1\]",
+        ),
+        *(
+            (
+                change(figures=[figure("f", "curve", "x", "y")], lines=[{"figure": "f", "label": "l", "points": [[x, 1]]}]),
+                r"experiment\.json, lines\[0\]: points\[0\] has no place: x is (nan|inf)",
+            )
+            for x in (float("nan"), float("inf"), 10**400)
         ),
         (
             change(tables=[{"title": "t", "columns": ["a"], "rows": [[1], [1, 2]]}]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
@@ -58,7 +59,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Reading:
-    """What came out: sentences in plain language, tables, lines for the figures."""
+    """What came out: sentences in plain language, tables, lines for the figures.
+
+    A number that is not finite has no place in JSON: it is written as null, shown as a dash, and left out of a line.
+    """
 
     sentences: list[str]
     tables: list[Table] = field(default_factory=list)
@@ -66,11 +70,17 @@ class Reading:
 
     def plain(self) -> dict[str, Any]:
         """As experiment.json has it."""
-        return {
-            "reading": self.sentences,
-            "lines": [asdict(line) for line in self.lines],
-            "tables": [asdict(table) for table in self.tables],
-        }
+        plain: dict[str, Any] = _finite(asdict(self))
+        return {"reading": plain.pop("sentences")} | plain
+
+
+def _finite(value: Any) -> Any:
+    """The same with null for numbers that are not."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
 
 
 @dataclass(frozen=True)

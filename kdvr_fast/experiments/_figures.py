@@ -84,7 +84,7 @@ def _heights(figure: Figure, rows: Sequence[Row], lines: Sequence[Row]) -> tuple
     if figure.log_y:
         positive = [row[figure.y] for row in rows if row[figure.y] > 0]
         top = max(positive, default=1.0)
-        bounds = [y for line in lines for _, y in line["points"]]
+        bounds = [y for line in lines for _, y in line["points"] if y is not None]
         return min(positive, default=1.0) / 1.5, 1.5 * max(top, min(max(bounds, default=0.0), _ROOM * top))
     late = max(row[figure.x] for row in rows) / 10 if figure.kind == "curve" else -inf
     shown = [row[figure.y] for row in rows if row[figure.x] >= late]

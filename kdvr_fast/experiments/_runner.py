@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict
 from datetime import datetime, timezone
+from math import isfinite
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -47,6 +48,7 @@ def execute(
     settings = experiment.configure(quick, None if data is None else Path(data))
     runs, folder = experiment.runs(settings), Path(out) / experiment.name
     folder.mkdir(parents=True, exist_ok=True)
+    _remove_figures(folder)
     record = _record(experiment, settings, seeds, quick, data)
     _write(folder / "experiment.json", record)
     rows: list[Row] = []
@@ -57,7 +59,7 @@ def execute(
         results = perform(experiment.work, settings, runs, range(seeds), jobs)
         with closing(results), (folder / "runs.jsonl").open("w", encoding="utf-8") as log:
             for made in results:
-                log.writelines(json.dumps(row, allow_nan=False) + "\n" for row in made)
+                log.writelines(_line(row) for row in made)
                 log.flush()
                 rows += made
                 done += 1
@@ -98,6 +100,25 @@ def _record(experiment: Experiment, settings: Row, seeds: int, quick: bool, data
         "lines": [],
         "tables": [],
     }
+
+
+def _line(row: Row) -> str:
+    """A row as runs.jsonl has it."""
+    wrong = [f"{name} is {value}" for name, value in row.items() if isinstance(value, float) and not isfinite(value)]
+    if wrong:
+        raise ValueError(f"run {row['run']}, seed {row['seed']}: {', '.join(wrong)}; a row holds finite numbers alone")
+    return json.dumps(row, allow_nan=False) + "\n"
+
+
+def _remove_figures(folder: Path) -> None:
+    """Those of an earlier run, which an interrupted one might not draw anew."""
+    try:
+        earlier = json.loads((folder / "experiment.json").read_text(encoding="utf-8"))["figures"]
+        names = [Path(figure["id"]).name for figure in earlier]
+    except (OSError, ValueError, KeyError, TypeError):  # there was none
+        return
+    for name in names:
+        (folder / f"{name}.svg").unlink(missing_ok=True)
 
 
 def _write(path: Path, record: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ a run's epoch ("epoch" and the history's columns) or its end ("final": true), ea
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +16,8 @@ FORMAT = 1
 SETTINGS, RUNS = "experiment.json", "runs.jsonl"
 KINDS = ("curve", "sweep")
 STATUSES = ("running", "completed", "interrupted", "failed")
+
+_LONGEST = 308  # digits of a number that a float holds
 
 T = TypeVar("T")
 
@@ -123,7 +126,7 @@ def read(folder: Path) -> Experiment:
 
 def _settings(path: Path) -> dict[str, Any]:
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = _json(path.read_text(encoding="utf-8"))
     except ValueError as error:  # not JSON, or not UTF-8
         raise ValueError(f"{path}: no JSON: {error}") from error
     if not isinstance(record, dict):
@@ -132,6 +135,11 @@ def _settings(path: Path) -> dict[str, Any]:
         found = record.get("format")
         raise ValueError(f"{path}: format is {found!r}, this kdvr_fast reads format {FORMAT}; use the one that wrote it")
     return record
+
+
+def _json(text: str) -> Any:
+    """Whole numbers that no float holds become infinite, as others of that size do."""
+    return json.loads(text, parse_int=lambda digits: int(digits) if len(digits) < _LONGEST else float(digits))
 
 
 def _runs(path: Path) -> tuple[tuple[dict[str, Any], ...], tuple[str, ...]]:
@@ -143,7 +151,7 @@ def _runs(path: Path) -> tuple[tuple[dict[str, Any], ...], tuple[str, ...]]:
     for number, line in lines:
         where = f"{path}, line {number}"
         try:
-            row = json.loads(line.decode())
+            row = _json(line.decode())
         except ValueError as error:
             if number == lines[-1][0]:
                 return tuple(rows), (f"{RUNS}, line {number}: the last line is cut short and was skipped.",)
@@ -178,6 +186,8 @@ def _line(item: dict[str, Any], figures: set[str], where: str) -> Line:
         pair = isinstance(point, list) and len(point) == 2 and isinstance(point[0], int | float | str)
         if not pair or not isinstance(point[1], int | float | type(None)):
             raise ValueError(f"{where}: points[{at}] must be [x, y], is {point!r:.60}")
+        if isinstance(point[0], float) and not math.isfinite(point[0]):
+            raise ValueError(f"{where}: points[{at}] has no place: x is {point[0]}")
     pairs = tuple((x, float("nan") if y is None else float(y)) for x, y in points)
     return Line(figure, _take(item, "label", str, where), item.get("panel"), pairs)
 
