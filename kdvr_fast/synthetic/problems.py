@@ -88,17 +88,10 @@ def least_squares(
         >>> bool(abs(run.coef - p.optimum[0]).max() < 1e-6)
         True
     """
-    rng, rows = np.random.default_rng(random_state), _Rows(n, d, spectrum, condition, density, dtype)
-    check.non_negative(noise, "noise")
     k = check.count(n_outputs, "n_outputs", low=1)
-    if check.flag(virtual, "virtual"):
-        return _virtual(rows, "squared", k, signal, noise, fit_intercept, random_state)
-    X = rows.draw(rng)
-    W, b = _model(rng, k, rows.spectrum, signal, fit_intercept)
-    y = _logits(X, W, b) + noise * rng.standard_normal((n, len(W)))
-    y = (y[:, 0] if len(W) == 1 else y).astype(rows.dtype)
-    optimum = _least_squares_optimum(X, y.reshape(n, -1), fit_intercept) if d <= _OPTIMUM_FEATURES else None
-    return SyntheticProblem(X, y, "squared", W, b, optimum, fit_intercept)
+    rows = _Rows(n, d, spectrum, condition, density, dtype)
+    model = _Model("squared", k, signal, check.non_negative(noise, "noise"), fit_intercept)
+    return _make(rows, model, random_state, virtual)
 
 
 def logistic(
@@ -123,10 +116,9 @@ def logistic(
     >>> sorted(set(synthetic.logistic(50, 3, random_state=0).y.tolist()))
     [0.0, 1.0]
     """
+    share = check.number(label_noise, "label_noise", low=0.0, high=1.0)
     rows = _Rows(n, d, spectrum, condition, density, dtype)
-    if check.flag(virtual, "virtual"):
-        return _virtual(rows, "logistic", 1, signal, label_noise, fit_intercept, random_state)
-    return _classes(rows, "logistic", 2, signal, label_noise, fit_intercept, np.random.default_rng(random_state))
+    return _make(rows, _Model("logistic", 1, signal, share, fit_intercept), random_state, virtual)
 
 
 def softmax(
@@ -152,37 +144,63 @@ def softmax(
     ((4, 3), 3)
     """
     k = check.count(n_classes, "n_classes", low=2)
+    share = check.number(label_noise, "label_noise", low=0.0, high=1.0)
     rows = _Rows(n, d, spectrum, condition, density, dtype)
+    return _make(rows, _Model("softmax", k, signal, share, fit_intercept), random_state, virtual)
+
+
+def _make(rows: _Rows, model: _Model, random_state: Any, virtual: bool) -> SyntheticProblem:
     if check.flag(virtual, "virtual"):
-        return _virtual(rows, "softmax", k, signal, label_noise, fit_intercept, random_state)
-    return _classes(rows, "softmax", k, signal, label_noise, fit_intercept, np.random.default_rng(random_state))
+        return _virtual(rows, model, random_state)
+    rng = np.random.default_rng(random_state)
+    X = rows.draw(rng)
+    W, b = model.draw(rng, rows.spectrum)
+    y = model.targets(rng, np.concatenate([A @ W.T + b for _, A in blocks(X, _BLOCK_NUMBERS)]), rows.dtype)
+    exact = model.loss == "squared" and rows.d <= _OPTIMUM_FEATURES
+    optimum = _least_squares_optimum(X, y.reshape(rows.n, -1), model.fit_intercept) if exact else None
+    return SyntheticProblem(X, y, model.loss, W, b, optimum, model.fit_intercept)
 
 
-def _virtual(
-    rows: _Rows, loss: str, k: int, signal: float, noise: float, fit_intercept: bool, seed: object
-) -> SyntheticProblem:
+def _virtual(rows: _Rows, model: _Model, seed: object) -> SyntheticProblem:
     if rows.density != 1:
         raise ValueError(f"virtual rows are dense: density={rows.density:g} must be 1, or virtual=False")
     seed = check.count(seed, "random_state", also=", which virtual rows are made from")
     X = VirtualRows(rows.n, rows.d, seed=seed, spectrum=rows.spectrum, dtype=rows.dtype)
-    W, b = _model(np.random.default_rng(seed), k, rows.spectrum, signal, fit_intercept)
-    y = VirtualTargets(X, W, b, loss=loss, noise=noise)
+    y = VirtualTargets(X, *model.draw(np.random.default_rng(seed), rows.spectrum), loss=model.loss, noise=model.noise)
     W, b = (a.astype(np.float64) for a in y.model)  # as rounded to the rows' dtype
-    return SyntheticProblem(X, y, loss, W, b, None, fit_intercept)
+    return SyntheticProblem(X, y, model.loss, W, b, None, model.fit_intercept)
 
 
-def _classes(
-    rows: _Rows, loss: str, k: int, signal: float, label_noise: float, fit_intercept: bool, rng: np.random.Generator
-) -> SyntheticProblem:
-    share = check.number(label_noise, "label_noise", low=0.0, high=1.0)
-    X = rows.draw(rng)
-    W, b = _model(rng, k if loss == "softmax" else 1, rows.spectrum, signal, fit_intercept)
-    P = LOSSES[loss].link(_logits(X, W, b))
-    P = P if loss == "softmax" else np.hstack([1 - P, P])
-    drawn = (P.cumsum(axis=1) < rng.random((rows.n, 1))).sum(axis=1)
-    labels = np.where(rng.random(rows.n) < share, rng.integers(k, size=rows.n), np.minimum(drawn, k - 1))
-    y = labels.astype(np.int64 if loss == "softmax" else rows.dtype)
-    return SyntheticProblem(X, y, loss, W, b, None, fit_intercept)
+@dataclass(frozen=True)
+class _Model:
+    """A random linear model of k outputs. noise: of the targets about it, or the share of labels that are drawn anew."""
+
+    loss: str
+    k: int
+    signal: float
+    noise: float
+    fit_intercept: bool
+
+    def draw(self, rng: np.random.Generator, spectrum: NDArray[np.float64]) -> Weights:
+        """Random weights with mean Var(z) = signal^2, and an intercept of that size if there is one."""
+        check.positive(self.signal, "signal")
+        W = rng.standard_normal((self.k, len(spectrum)))
+        W *= self.signal / np.sqrt((W * W * spectrum).sum() / self.k)
+        free = check.flag(self.fit_intercept, "fit_intercept")
+        return W, self.signal * rng.standard_normal(self.k) if free else np.zeros(self.k)
+
+    def targets(self, rng: np.random.Generator, Z: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[Any]:
+        """Targets of rows with the logits Z (n, k)."""
+        n = len(Z)
+        if self.loss == "squared":
+            y = Z + self.noise * rng.standard_normal(Z.shape)
+            return np.asarray(y[:, 0] if self.k == 1 else y, dtype)
+        P = LOSSES[self.loss].link(Z)
+        P = P if self.loss == "softmax" else np.hstack([1 - P, P])
+        classes = P.shape[1]
+        drawn = (P.cumsum(axis=1) < rng.random((n, 1))).sum(axis=1)
+        labels = np.where(rng.random(n) < self.noise, rng.integers(classes, size=n), np.minimum(drawn, classes - 1))
+        return labels.astype(np.int64 if self.loss == "softmax" else dtype)
 
 
 class _Rows:
@@ -220,19 +238,6 @@ def _bernoulli(rng: np.random.Generator, size: int, p: float) -> NDArray[np.int6
         last = int(places[-1][-1])
     all_places = np.concatenate(places)
     return all_places[: np.searchsorted(all_places, size)]
-
-
-def _model(rng: np.random.Generator, k: int, spectrum: NDArray[np.float64], signal: float, fit_intercept: bool) -> Weights:
-    """Random weights with mean Var(z) = signal^2, and an intercept of that size if there is one."""
-    check.positive(signal, "signal")
-    W = rng.standard_normal((k, len(spectrum)))
-    W *= signal / np.sqrt((W * W * spectrum).sum() / k)
-    b = signal * rng.standard_normal(k) if check.flag(fit_intercept, "fit_intercept") else np.zeros(k)
-    return W, b
-
-
-def _logits(X: Any, W: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.concatenate([A @ W.T + b for _, A in blocks(X, _BLOCK_NUMBERS)])
 
 
 def _least_squares_optimum(X: Any, y: FloatArray, fit_intercept: bool) -> Weights:
