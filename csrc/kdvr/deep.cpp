@@ -1,17 +1,13 @@
+// Purpose: a deep linear model's weights, its epochs and its two ways of a step. See deep.hpp.
 #include "deep.hpp"
 
-#include <algorithm>  // clamp, copy_n, fill_n, max, min
+#include <algorithm>  // clamp, copy_n, fill_n, max, max_element, min
 
 #include "dispatch.hpp"
 
 namespace kdvr {
 
 namespace {
-
-// Rows of a layer, and columns of them, that are stepped and multiplied while the first-level cache holds them.
-constexpr Index kPanel = 64;
-template <class T>
-constexpr Index kPart = 2 * kColumns<T>;
 
 // Numbers that the parts of a product may take together.
 constexpr Index kMostParts = Index{1} << 22;
@@ -250,184 +246,6 @@ void Deep<T>::step_intercept(Index count) {
                       {b_.data(), step_.momentum != 0 ? velocity_b_.data() : nullptr,
                        variate_.use_mean ? mean_b_.data() : nullptr, nullptr, 1, p_.intercepts()},
                       free);
-}
-
-// -- the rows of a batch ------------------------------------------------------------------------------------------------------
-
-// copy: as dense rows with zeros behind them.
-template <class T>
-void Deep<T>::point(const std::int64_t* rows, Index count, bool copy) {
-    const T* const table = variate_.source == AnchorKind::table ? linear_.table() : nullptr;
-    for (Index i = 0; i < count; ++i) {
-        const auto at = static_cast<std::size_t>(i);
-        const Index row = rows[i];
-        weight_[i] = p_.weights ? p_.weights[row] : T(1);
-        if (p_.y.labels) {
-            label_[at] = p_.y.labels[row];
-        } else {
-            target_[at] = p_.y.values.row(row);
-        }
-        if (table) table_[at] = table + row * p_.k;
-        a_[at] = copy ? &copied_[i * ld(0)] : p_.X.row(row);
-    }
-    if (!copy) return;
-    run(std::min<Index>(count, kMaxChunks), useful_threads(count * p_.X.d, p_.threads), [&](Index c) {
-        const Index n = std::min<Index>(count, kMaxChunks);
-        for (Index i = c * count / n; i < (c + 1) * count / n; ++i) {
-            T* const to = &copied_[i * ld(0)];
-            if (p_.is_compact()) {
-                kernels<T>().decode(p_.compact, rows[i], p_.X.d, to);
-            } else if (p_.is_sparse()) {
-                const CsrRows<T>& A = p_.sparse;
-                std::fill_n(to, p_.X.d, T(0));
-                for (Index e = A.start(rows[i]); e < A.start(rows[i] + 1); ++e) {
-                    to[A.index64 ? A.index64[e] : A.index32[e]] = A.values[e];
-                }
-            } else {
-                std::copy_n(p_.X.row(rows[i]), p_.X.d, to);
-            }
-        }
-    });
-}
-
-// q of some rows of the batch from their logits, and their losses.
-template <class T>
-void Deep<T>::residuals(Index from, Index count, Sums& sums) {
-    const auto at = static_cast<std::size_t>(from);
-    ResidualJob<T> job{};
-    job.loss = p_.loss, job.anchor = variate_.source, job.stacked = stacked();
-    job.rows = count, job.k = p_.k, job.kp = p_.kp();
-    job.lam = static_cast<T>(variate_.lam), job.temperature = static_cast<T>(variate_.temperature);
-    job.z = &z_[from * 2 * p_.kp()], job.intercept = b_.data(), job.anchor_intercept = anchor_b_.data();
-    job.label = p_.y.labels ? label_.data() + at : nullptr;
-    job.target = target_.data() + at, job.table = table_.data() + at, job.weight = &weight_[from];
-    job.r = &r_[from * p_.kp()], job.c = &c_[from * p_.kp()];
-    job.q = &q_[from * ldq_], job.ldq = ldq_;
-    job.sums = &sums;
-    kernels<T>().residuals(job);
-}
-
-// R_0 = sum_i q_i (x) a_i at the product, in chunks of rows; the next batch's rows are asked for meanwhile.
-template <class T>
-void Deep<T>::gather_gradient(const std::int64_t* coming, Index count, Index left, Sums& sums) {
-    const Index k = p_.k, rows = stacked() ? 2 * k : k, n_coming = copied_.size() > 0 ? 0 : std::min(count, left);
-    const Index outputs = variate_.source == AnchorKind::weights ? 2 * k : k;
-    const Index n = std::clamp<Index>(count / 32, 1, kMaxChunks);
-    for (Index i = 0; i < n_coming; ++i) {
-        coming_[static_cast<std::size_t>(i)] = reinterpret_cast<const char*>(p_.X.row(coming[i]));
-    }
-    Sums part[kMaxChunks];
-    run(n, useful_threads(count * p_.X.d * outputs, p_.threads), [&](Index c) {
-        const Index first = c * count / n, end = (c + 1) * count / n;
-        T* const to = n > 1 ? &parts_[c * rows * ld(0)] : down_[0].data();
-        for (Index from = first; from < end; from += kMostRows) {
-            const Index some = std::min(kMostRows, end - from);
-            const RowBlock<T> block = {a_.data() + from, some, p_.X.d};
-            const Index ask = std::min(from, n_coming), asked = std::min(from + some, n_coming) - ask;
-            kernels<T>().logits(block, {coming_.data() + ask, asked, static_cast<Index>(sizeof(T))}, up_[0].data(), ld(0), k,
-                                outputs, &z_[from * 2 * p_.kp()], p_.kp(), nullptr, {});
-            residuals(from, some, part[c]);
-            if (from == first) {
-                kernels<T>().gradient_part(block, &q_[from * ldq_], ldq_, rows, to, ld(0));
-            } else {
-                kernels<T>().gradient_add(block, &q_[from * ldq_], ldq_, {0, p_.X.d}, rows, to, ld(0));
-            }
-        }
-    });
-    for (Index c = 0; c < n; ++c) sums.add(part[c]);
-    sums.rows += static_cast<double>(count);
-    if (n > 1) add_parts(n, rows, p_.X.d, down_[0].data());
-    if (!variate_.use_mean || own_) return;
-    const T times = static_cast<T>(variate_.lam) * static_cast<T>(count);
-    for (Index i = 0; i < k * ld(0); ++i) down_[0][i] += times * mean_[i];
-}
-
-// sum = the sum of `count` parts, one behind the other.
-template <class T>
-void Deep<T>::add_parts(Index count, Index rows, Index columns, T* sum) {
-    const Index ld = padded<T>(columns);
-    std::fill_n(sum, rows * ld, T(0));
-    Update<T> add{};
-    add.scale = T(1), add.rate = T(-1);
-    for_columns<T>(columns, useful_threads(count * rows * columns, p_.threads), [&](Columns some) {
-        kernels<T>().parts_step(parts_.data(), count, some, {sum, nullptr, nullptr, nullptr, rows, ld}, add);
-    });
-}
-
-// -- the three products -------------------------------------------------------------------------------------------------------
-
-// R_l = R_{l-1} W^T for some of its rows.
-template <class T>
-void Deep<T>::forward(std::size_t l, const T* w, Index first, Index rows) {
-    const Layer& layer = layers_[l - 1];
-    const T* const from = l == 1 && !step_.collapse ? a_[0] : down_rows_[l - 1][static_cast<std::size_t>(first)];
-    T* const to = &down_[l][first * ld(l)];
-    const Index n = layer.chunks;
-    run(n, useful_threads(layer.out * layer.in * rows, p_.threads), [&](Index c) {
-        const T* row[kPanel];
-        T* const z = &scratch_[c * kPanel * 2 * rows];
-        const Index end = (c + 1) * layer.out / n;
-        for (Index at = c * layer.out / n; at < end; at += kPanel) {
-            const Index some = std::min(kPanel, end - at);
-            for (Index i = 0; i < some; ++i) row[i] = w + (at + i) * layer.ld;
-            const char* coming[kPanel];
-            const Index next = std::min(kPanel, end - at - some);
-            for (Index i = 0; i < next; ++i) coming[i] = reinterpret_cast<const char*>(w + (at + some + i) * layer.ld);
-            kernels<T>().logits({row, some, layer.in}, {coming, next, static_cast<Index>(sizeof(T))}, from, layer.ld, rows,
-                                rows, z, rows, nullptr, {});
-            for (Index j = 0; j < rows; ++j) {
-                for (Index i = 0; i < some; ++i) to[j * ld(l) + at + i] = z[i * 2 * rows + j];
-            }
-        }
-    });
-}
-
-// turned_ = A^T, contiguous.
-template <class T>
-void Deep<T>::turn(const T* A, Index ld, Index rows, Index columns) {
-    for (Index j = 0; j < columns; ++j) {
-        for (Index i = 0; i < rows; ++i) turned_[j * rows + i] = A[i * ld + j];
-    }
-}
-
-// product = turned_^T W (none where it is null), with the rows of W, before or after they are stepped.
-template <class T>
-void Deep<T>::sweep(std::size_t l, const T* w, When step, Index rows, T* product) {
-    const Layer& layer = layers_[l - 1];
-    const Index n = layer.chunks;
-    run(n, useful_threads(layer.out * layer.in * rows, p_.threads), [&](Index c) {
-        const T* row[kPanel];
-        const Index first = c * layer.out / n, end = (c + 1) * layer.out / n;
-        T* const to = n > 1 ? &parts_[c * rows * layer.ld] : product;
-        for (Index at = first; at < end; at += kPanel) {
-            const Index some = std::min(kPanel, end - at);
-            const T* const q = &turned_[at * rows];
-            for (Index from = 0; from < layer.in; from += kPart<T>) {
-                const Columns columns = {from, std::min(from + kPart<T>, layer.in)};
-                if (step == When::before) step_rows(l, at, at + some, columns);
-                for (Index i = 0; product && i < some; ++i) row[i] = w + (at + i) * layer.ld + from;
-                const RowBlock<T> block = {row, some, columns.to - from};
-                if (product && at == first) kernels<T>().gradient_part(block, q, rows, rows, to + from, layer.ld);
-                if (product && at > first) {
-                    kernels<T>().gradient_add(block, q, rows, {0, block.d}, rows, to + from, layer.ld);
-                }
-                if (step == When::after) step_rows(l, at, at + some, columns);
-            }
-        }
-    });
-    if (product && n > 1) add_parts(n, rows, layer.in, product);
-}
-
-// W -= rate (scale A_l^T R_{l-1} + ...), rows from .. to - 1.
-template <class T>
-void Deep<T>::step_rows(std::size_t l, Index from, Index to, Columns columns) {
-    Layer& layer = layers_[l - 1];
-    const Index at = from * layer.ld;
-    const RowBlock<T> rows = {down_rows_[l - 1].data(), stacked() ? 2 * rows_ : rows_, layer.in};
-    kernels<T>().gradient_step(rows, &up_[l][from], ld(l), columns,
-                               {&layer.w[at], step_.momentum != 0 ? &layer.velocity[at] : nullptr,
-                                variate_.use_mean && own_ ? &layer.mean[at] : nullptr, nullptr, to - from, layer.ld},
-                               update_);
 }
 
 template class Deep<float>;

@@ -56,6 +56,7 @@ class Deep {
         Buffer<T> w, theta, velocity, mean;  // theta, velocity and mean are empty where they are not used
     };
     enum class When { never, before, after };
+    static constexpr Index kPanel = 64;  // rows of a layer that are stepped and multiplied while a cache holds them
 
     void read(const T* layers, Buffer<T> Layer::* where);
     void write(Buffer<T> Layer::* where, const Buffer<T>& b, T* layers, T* intercept) const;
@@ -69,12 +70,12 @@ class Deep {
     void point(const std::int64_t* rows, Index count, bool copy);
     void residuals(Index from, Index count, Sums& sums);
     void gather_gradient(const std::int64_t* coming, Index count, Index left, Sums& sums);
-    void add_parts(Index count, Index rows, Index columns, T* sum);
 
     void forward(std::size_t l, const T* w, Index first, Index rows);
     void turn(const T* A, Index ld, Index rows, Index columns);
     void sweep(std::size_t l, const T* w, When step, Index rows, T* product);
     void step_rows(std::size_t l, Index from, Index to, Columns columns);
+    void add_parts(Index count, Index rows, Index columns, T* sum);
 
     Index ld(std::size_t level) const { return padded<T>(widths_[level]); }
     bool stacked() const { return own_ && variate_.source != AnchorKind::none; }

@@ -46,7 +46,7 @@ def run(
         seeds: runs of each setting, with the seeds 0, 1, .. (of the order of rows and of the teacher's training).
         quick: smaller, and on data that every installation has.
         data: folder with the full data: mnist/ with the four IDX files (or the files themselves),
-            embeddings/clinc150_minilm_l6_384d.npz. e1 makes its own.
+            embeddings/clinc150_minilm_l6_384d.npz. e1, e8 and scale make their own.
         jobs: processes, of one thread each; None: as many as the process may use. Above 1 the calling script needs
             ``if __name__ == "__main__":``. The numbers are the same for any value.
         watch: called with (runs done, runs in all).
