@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ._identity import identity
 from .checkpoint import Checkpoint
 from .history import COLUMNS
+from .layer_statistics import LayerStats
 from .statistics import GradientStats
 
 if TYPE_CHECKING:
@@ -37,8 +38,7 @@ class Keeper:
         run, done = self.run, self.run.finished
         if self._kept == done.epochs:
             return
-        stats = done.stats[: done.epochs]
-        data = {
+        data: dict[str, Any] = {
             "run": self._identity,
             "epochs": done.epochs,
             "rng": _plain(run.job.rng.bit_generator.state),
@@ -49,7 +49,6 @@ class Keeper:
             "weight": run.weight.state(),
             "anchor": {"source": run.anchors.source, "is_teacher": run.anchors.is_teacher},
             "columns": list(COLUMNS),
-            "stats": [{f.name: v for f in fields(s) if not isinstance(v := getattr(s, f.name), np.ndarray)} for s in stats],
         }
         own = run.anchors.source != "none" and not run.anchors.is_teacher
         state = run.session.state(anchor=own, table=own and run.plan.update_table)
@@ -58,8 +57,7 @@ class Keeper:
         arrays[_HISTORY] = np.array(rows, np.float64).reshape(-1, len(COLUMNS))
         if own and run.anchors.at is not None:
             arrays[_ANCHOR + "coef"], arrays[_ANCHOR + "intercept"] = run.anchors.at
-        for epoch, one in enumerate(stats):
-            arrays |= {f"{_STATS}{epoch}.{name}": v for name, v in vars(one).items() if isinstance(v, np.ndarray)}
+        data["stats"] = [_pack(one, f"{_STATS}{epoch}.", arrays) for epoch, one in enumerate(done.stats[: done.epochs])]
         self.checkpoint.write(data, arrays)
         self._kept = done.epochs
 
@@ -90,7 +88,7 @@ class Keeper:
             weights=run.session.average() if averaged else run.session.weights(),
             epochs=epochs,
             rows=[dict(zip(data["columns"], row, strict=True)) for row in arrays[_HISTORY].tolist()],
-            stats=[GradientStats(**one, **_part(arrays, f"{_STATS}{epoch}.")) for epoch, one in enumerate(data["stats"])],
+            stats=[_unpack(one, f"{_STATS}{epoch}.", arrays) for epoch, one in enumerate(data["stats"])],
         )
         self._kept = epochs
         return True
@@ -115,6 +113,28 @@ class Keeper:
 
 def _part(arrays: dict[str, NDArray[Any]], prefix: str) -> dict[str, Any]:
     return {name[len(prefix) :]: values for name, values in arrays.items() if name.startswith(prefix)}
+
+
+def _pack(stats: GradientStats, prefix: str, arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
+    """The numbers of statistics and of their layers; what is an array goes to `arrays`."""
+    plain: dict[str, Any] = {}
+    for field in fields(stats):
+        value = getattr(stats, field.name)
+        if isinstance(value, np.ndarray):
+            arrays[prefix + field.name] = value
+        elif isinstance(value, tuple):
+            plain[field.name] = [_pack(layer, f"{prefix}{field.name}.{i}.", arrays) for i, layer in enumerate(value)]
+        else:
+            plain[field.name] = value
+    return plain
+
+
+def _unpack(plain: dict[str, Any], prefix: str, arrays: dict[str, NDArray[Any]]) -> GradientStats:
+    own = {name: values for name, values in _part(arrays, prefix).items() if "." not in name}
+    if "layers" not in plain:
+        return GradientStats(**plain, **own)
+    layers = tuple(_unpack(layer, f"{prefix}layers.{i}.", arrays) for i, layer in enumerate(plain["layers"]))
+    return LayerStats(**plain | {"layers": layers}, **own)
 
 
 def _plain(state: Any) -> Any:

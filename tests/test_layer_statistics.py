@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 from deep_problems import layers_of, torch_loss
@@ -212,6 +214,28 @@ def test_the_snapshot_of_the_last_epoch_is_the_anchor(backend):
     for name in MOMENTS:
         assert getattr(after.stats, name) == pytest.approx(getattr(expected, name), rel=1e-9), name
     assert after.stats.similarity(1.0) == pytest.approx(expected.similarity(1.0), rel=1e-9)
+
+
+@pytest.mark.parametrize("method", [kd.SGD(), kd.SVRG()], ids=["SGD", "SVRG"])
+def test_a_resumed_run_keeps_them(tmp_path, method):
+    problem = make_problem("softmax", 40, 6, 3)
+    model = kd.DeepLinear(weights=layers_of((6, 9, 3)))
+    options = {"loss": "softmax", "method": method, "model": model, "track": "statistics", "random_state": 0}
+    whole = kd.solve(problem.X, problem.y, epochs=3, **options)
+
+    def cut(progress):
+        if progress.epoch == 2:
+            raise InterruptedError
+
+    for more in ({"callbacks": [cut]}, {}):
+        with nullcontext() if not more else pytest.raises(InterruptedError):
+            kept = kd.Checkpoint(tmp_path / "run.kdvr", resume=True)
+            resumed = kd.solve(problem.X, problem.y, epochs=3, checkpoint=kept, **options, **more)
+    for a, b in zip(whole.history.stats, resumed.history.stats, strict=True):
+        assert type(b) is kd.LayerStats and len(b.layers) == 2
+        for one, other in zip((a, *a.layers), (b, *b.layers), strict=True):
+            for name in set(vars(one)) - {"layers"}:
+                np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
 
 
 @pytest.mark.parametrize(
