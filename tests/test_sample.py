@@ -87,7 +87,7 @@ def test_reads_of_a_sample_are_parts_of_reads(backend, jumps, monkeypatch):
     run = fit(rows(), method=kd.LBFGS(max_iter=1), backend=backend)
     whole, part = runs
     assert run.epochs == 1 and part.finished.epochs >= 1
-    assert run.history["grad_evals"][0] == whole.grad_evals == pytest.approx(2 + part.grad_evals * 1024 / N)
+    assert run.history["grad_evals"][0] == whole.cost.grad_evals == pytest.approx(2 + part.cost.grad_evals * 1024 / N)
 
 
 def test_where_it_cannot_pay_it_is_not_made(backend, jumps):
