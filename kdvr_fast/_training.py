@@ -25,6 +25,7 @@ from ._weight import Conditions, Weight
 from .backends.base import LARGEST, Backend, ControlVariate, Pass, Problem, Session, Sums
 from .history import History, make_row
 from .result import ConvergenceWarning, DivergenceError, Result, Status
+from .statistics import GradientStats
 
 _EXPLODED = 1e6  # times the loss of the null model or of the first epoch
 _HEAD_ROWS = 1024  # rows that tell the size of the loss at given initial weights, and of virtual rows' loss at all
