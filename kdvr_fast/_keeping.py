@@ -113,6 +113,14 @@ class Keeper:
             warnings.warn(f"checkpoint {file}: {text}; the rest of the run is the same up to rounding", stacklevel=6)
 
 
+def history_of(checkpoint: Checkpoint) -> list[dict[str, float]]:
+    """The history's rows that a checkpoint has; none where there is no file."""
+    if not checkpoint.file.exists():
+        return []
+    data, arrays = checkpoint.read()
+    return [dict(zip(data["columns"], row, strict=True)) for row in arrays[_HISTORY].tolist()]
+
+
 def _part(arrays: dict[str, NDArray[Any]], prefix: str) -> dict[str, Any]:
     return {name[len(prefix) :]: values for name, values in arrays.items() if name.startswith(prefix)}
 
