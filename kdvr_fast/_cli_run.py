@@ -59,7 +59,7 @@ class Config:
     validation: str | None = None
     validation_labels: str | None = None
     objective: bool = False
-    checkpoint_every: int = 1
+    checkpoint_seconds: float = 1.0
     backend: str = "auto"
     threads: int | None = None
 
@@ -188,7 +188,7 @@ def run(config: Config, folder: Folder, callbacks: Sequence[Any] = ()) -> tuple[
         raise ValueError(f"{config.validation} has no targets: name a file of them (validation_labels)")
     guide = files.teacher(*(_path(p) for p in (config.teacher, config.teacher_logits, config.teacher_proba)))
     rate: Any = 0.05 if full else _spec.learning_rate(config.learning_rate)
-    checkpoint = None if full else Checkpoint(folder.checkpoint, every=config.checkpoint_every, resume=True)
+    checkpoint = None if full else Checkpoint(folder.checkpoint, seconds=config.checkpoint_seconds, resume=True)
     new = not folder.config.exists()
     folder.begin(config)
     folder.write_log([] if checkpoint is None else history_of(checkpoint))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import asdict, fields, replace
+from math import inf
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,11 +28,12 @@ class Keeper:
     def __init__(self, checkpoint: Checkpoint, run: Run) -> None:
         self.checkpoint, self.run = checkpoint, run
         self._identity = identity(run.job, run.backend.name)
-        self._kept = -1
+        self._kept, self._when = -1, -inf
 
     def due(self) -> bool:
         """Whether the checkpoint is to be written at this epoch's end."""
-        return self.run.finished.epochs % self.checkpoint.every == 0
+        long_ago = perf_counter() - self._when >= self.checkpoint.seconds
+        return long_ago and self.run.finished.epochs % self.checkpoint.every == 0
 
     def save(self) -> None:
         """Write the run as it stands at the end of an epoch."""
@@ -61,7 +64,7 @@ class Keeper:
         for epoch, one in enumerate(stats):
             arrays |= {f"{_STATS}{epoch}.{name}": v for name, v in vars(one).items() if isinstance(v, np.ndarray)}
         self.checkpoint.write(data, arrays)
-        self._kept = done.epochs
+        self._kept, self._when = done.epochs, perf_counter()
 
     def load(self) -> bool:
         """Take the run to where the file has it; False if there is none."""

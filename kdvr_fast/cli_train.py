@@ -113,7 +113,8 @@ def _report(folder: Folder, settings: Config, as_json: bool) -> None:
         if part in metrics:
             typer.echo(f"{part}: {in_words(metrics[part])}")
     seconds = metrics["seconds"] or 0.0
-    typer.echo(f"{result.message}; {result.epochs} epochs in {seconds:.3g} s; written to {folder.path.resolve()}")
+    unit = "epochs" if folder.checkpoint.exists() else "iterations"
+    typer.echo(f"{result.message} ({result.epochs} {unit}, {seconds:.3g} s); written to {folder.path.resolve()}")
 
 
 def _interrupted(result: Result, folder: Folder, again: str) -> str:

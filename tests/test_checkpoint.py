@@ -13,7 +13,7 @@ from problems import make_point, make_problem
 from scipy.sparse import csr_array
 
 import kdvr_fast as kd
-from kdvr_fast import _identity
+from kdvr_fast import _identity, _keeping, _store
 
 N, D, EPOCHS = 40, 6, 5
 METHODS = {
@@ -199,6 +199,19 @@ def test_every_is_kept_and_the_end_always(tmp_path):
     same_run(kd.solve(X, y, epochs=9, **call), kd.solve(X, y, epochs=9, **call, checkpoint=resume))
 
 
+def test_a_checkpoint_is_not_written_more_often_than_asked(tmp_path, monkeypatch):
+    X, y, _ = rows("softmax", False)
+    now, written = [0.0], []
+    monkeypatch.setattr(_keeping, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(_store, "write", lambda *a: written.append(a[3]["epochs"]))
+
+    def tick(progress):
+        now[0] += 1.0
+
+    kd.solve(X, y, loss="softmax", epochs=8, callbacks=[tick], checkpoint=kd.Checkpoint(tmp_path / "run.kdvr", seconds=3))
+    assert written == [0, 4, 7, 8]
+
+
 def test_a_run_cut_before_its_first_epoch_ends(tmp_path):
     """The criterion's first pass is made once, and counted once."""
     X, y, _ = rows("softmax", False)
@@ -305,7 +318,7 @@ def test_a_file_in_the_way_and_paths_that_do_not_exist(tmp_path):
         kd.solve(X, y, loss="softmax", checkpoint=str(path))
     with pytest.raises(ValueError, match="LBFGS draws nothing"):
         kd.solve(X, y, loss="softmax", method=kd.LBFGS(), checkpoint=kd.Checkpoint(tmp_path / "b"))
-    for bad in ({"every": 0}, {"every": 1.5}, {"resume": 1}):
+    for bad in ({"every": 0}, {"every": 1.5}, {"seconds": -1}, {"resume": 1}):
         with pytest.raises((TypeError, ValueError)):
             kd.Checkpoint(path, **bad)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -275,7 +276,7 @@ def long(tmp_path_factory):
     np.save(folder / "y.npy", (X @ rng.normal(size=(60, 5)) + rng.normal(size=(1500, 5))).argmax(axis=1))
     (folder / "run.toml").write_text(
         'data = "X.npy"\nlabels = "y.npy"\nmethod = "svrg:lam=auto,refresh=3"\nmomentum = 0.5\naverage = true\n'
-        "epochs = 400\nlearning_rate = 0.002\nalpha = 0.001\nseed = 5\n"
+        "epochs = 400\nlearning_rate = 0.002\nalpha = 0.001\nseed = 5\ncheckpoint_seconds = 0.02\n"
     )
     start = time.perf_counter()
     process = started("train", "--config", "run.toml", "--output-dir", "whole", cwd=folder)
@@ -330,11 +331,14 @@ def test_ctrl_c_leaves_a_checkpoint_says_how_to_go_on_and_exits_130(long):
     process.send_signal(signal.SIGINT)
     stdout, err = process.communicate(timeout=60)
     assert process.returncode == 130 and stdout == ""
-    last = err.splitlines()[-1]
-    epochs = (out / "log.jsonl").read_text().count("\n")
-    assert (
-        last == f"interrupted after {epochs} epochs; the checkpoint has {epochs}: go on with `kdvr train --resume interrupted`"
+    last = re.fullmatch(
+        r"interrupted after (\d+) epochs; the checkpoint has (\d+): go on with `kdvr train --resume interrupted`",
+        err.splitlines()[-1],
     )
+    assert last is not None, err
+    epochs, kept = map(int, last.groups())
+    assert 3 <= epochs < 400 and 0 <= kept <= epochs
+    assert (out / "log.jsonl").read_text().count("\n") == epochs
     assert (out / "checkpoint.safetensors").exists() and not (out / "model.safetensors").exists()
     resumed = started("train", "--resume", out.name, "--json", cwd=folder)
     stdout, err = resumed.communicate(timeout=300)
