@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -298,19 +299,21 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_bits(long):
     """KDVR_KILLS runs (2, or as many as the environment says) die by kill -9, each at a random moment, and are resumed."""
     folder, seconds = long
     rng = np.random.default_rng(int(os.environ.get("KDVR_KILL_SEED", "0")))
-    found = []
-    for number in range(KILLS):
+    found: list[int] = []
+    for number in count():
+        if len(found) == KILLS:
+            break
         out = folder / f"killed{number}"
         process = started("train", "--config", "run.toml", "--output-dir", out.name, cwd=folder)
         if number % 5 == 4:  # at any time since the program began
             time.sleep(rng.uniform(0, seconds))
         elif wait_for(out / "log.jsonl", 1, process):  # in training
-            time.sleep(rng.uniform(0, 0.6 * seconds))
+            time.sleep(rng.uniform(0, 0.4 * seconds))
         process.kill()
         process.communicate()
-        found.append((out / "log.jsonl").read_text().count("\n") if (out / "log.jsonl").exists() else -1)
         if not (out / "config.toml").exists():
-            continue  # it had not begun
+            continue  # it had not begun, and does not count
+        found.append((out / "log.jsonl").read_text().count("\n") if (out / "log.jsonl").exists() else 0)
         code = process.returncode
         resumed = started("train", "--resume", out.name, cwd=folder)
         _, err = resumed.communicate(timeout=300)
