@@ -27,7 +27,7 @@ from ._keeping import history_of
 from .checkpoint import Checkpoint
 from .losses import LOSSES
 from .model import Model, save
-from .result import Result, Status
+from .result import ConvergenceWarning, Result, Status
 from .solve import solve
 
 _PATHS = ("data", "labels", "teacher", "teacher_logits", "teacher_proba", "validation", "validation_labels")
@@ -198,7 +198,8 @@ def run(config: Config, folder: Folder, callbacks: Sequence[Any] = ()) -> tuple[
 
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "interrupted after", RuntimeWarning)  # told by the command
+            warnings.filterwarnings("ignore", "interrupted after", RuntimeWarning)  # told by the command,
+            warnings.simplefilter("ignore", ConvergenceWarning)  # and so is this
             result = solve(
                 data.X,
                 y,

@@ -114,7 +114,7 @@ def _report(folder: Folder, settings: Config, as_json: bool) -> None:
             typer.echo(f"{part}: {in_words(metrics[part])}")
     seconds = metrics["seconds"] or 0.0
     unit = "epochs" if folder.checkpoint.exists() else "iterations"
-    typer.echo(f"{result.message} ({result.epochs} {unit}, {seconds:.3g} s); written to {folder.path.resolve()}")
+    typer.echo(f"{result.message} ({result.epochs} {unit}, {seconds:.3g} s); written to {folder.path}")
 
 
 def _interrupted(result: Result, folder: Folder, again: str) -> str:
