@@ -46,11 +46,10 @@ def identity(job: Job, backend: str) -> dict[str, Any]:
     }
 
 
-def _isa() -> str | None:
-    from ._system import system_info
+def _isa() -> str:
+    from .backends.native import _core
 
-    isa: str | None = system_info()["isa"]
-    return isa
+    return _core.isa()
 
 
 def _name(schedule: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from problems import make_point, make_problem
 from scipy.sparse import csr_array
 
 import kdvr_fast as kd
-from kdvr_fast import _identity, _keeping, _store
+from kdvr_fast import _identity, _keeping, _store, synthetic
 
 N, D, EPOCHS = 40, 6, 5
 METHODS = {
@@ -197,6 +198,24 @@ def test_every_is_kept_and_the_end_always(tmp_path):
     )
     assert str(stopped.status) == "stopped"
     same_run(kd.solve(X, y, epochs=9, **call), kd.solve(X, y, epochs=9, **call, checkpoint=resume))
+
+
+@pytest.mark.parametrize("method", ["SGD", "UnbiasedKD", "LSVRG"])
+@pytest.mark.parametrize("kind", ["compact", "virtual"])
+def test_compact_and_virtual_rows(tmp_path, method, kind):
+    method, rng = METHODS[method], np.random.default_rng(2)
+    if kind == "compact":
+        X, y = kd.Compact(rng.integers(0, 255, (N, D)).astype(np.uint8), scale=1 / 255), rng.integers(0, 4, N)
+        other = kd.Compact(X.values, scale=1 / 254)
+    else:
+        X, other = (synthetic.VirtualRows(200, D, seed=seed) for seed in (1, 2))
+        y = synthetic.VirtualTargets(X, rng.normal(size=(4, D)), loss="softmax")
+    teacher = kd.Teacher.weights(rng.normal(size=(4, D))) if method.plan().teacher == "required" else None
+    given = {"loss": "softmax", "method": method, "teacher": teacher, "epochs": EPOCHS, "momentum": 0.5, "random_state": 1}
+    cut_and_resume(tmp_path / "run.kdvr", (2,), lambda **more: kd.solve(X, y, **given, **more))
+    with pytest.raises(ValueError, match=f"X is {kind}"):
+        kd.solve(other, y if kind == "compact" else replace(y, rows=other), **given,
+                 checkpoint=kd.Checkpoint(tmp_path / "run.kdvr", resume=True))  # fmt: skip
 
 
 def test_a_checkpoint_is_not_written_more_often_than_asked(tmp_path, monkeypatch):
