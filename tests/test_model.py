@@ -263,3 +263,24 @@ def test_what_predicting_refuses():
         model.predict(X[:, :4])
     with pytest.raises(ValueError, match="no probabilities"):
         model.predict_proba(X)
+
+
+def test_the_estimators_of_this_package(tmp_path):
+    pytest.importorskip("kdvr_fast.estimators", reason="estimators are not in this tree")
+    pandas = pytest.importorskip("pandas", reason="frames have names of features")
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(80, 4))
+    y = np.array(["low", "mid", "high"], object)[np.digitize(X[:, 0], [-0.5, 0.5])]
+    frame = pandas.DataFrame(X, columns=list("abcd"))
+    for keep in (slice(None), y != "mid"):
+        classifier = kd.KDClassifier().fit(frame[keep], y[keep])
+        kd.save(classifier, tmp_path / "m")
+        model = kd.load(tmp_path / "m")
+        assert model.feature_names == tuple("abcd") and model.classes.tolist() == classifier.classes_.tolist()
+        np.testing.assert_array_equal(model.predict(X), classifier.predict(frame))
+        np.testing.assert_allclose(model.predict_proba(X), classifier.predict_proba(frame), rtol=1e-12)
+        assert (model.to_sklearn().predict(frame) == classifier.predict(frame)).all()
+    for targets in (X[:, 0], X[:, :2]):
+        regressor = kd.KDRegressor().fit(X, targets)
+        kd.save(regressor, tmp_path / "m")
+        np.testing.assert_allclose(kd.load(tmp_path / "m").predict(X), regressor.predict(X), rtol=1e-12, atol=1e-14)
