@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -180,6 +181,19 @@ def test_other_losses(rows, loss):
     assert kd.load(out / "model.safetensors").loss == loss
     lines = run("predict", str(out), str(rows / "X.npy"))[1].splitlines()
     assert len(lines) == 90 and (loss == "squared" or set(lines) == {"no", "yes"})
+
+
+def test_the_log_of_a_resumed_run_has_each_epoch_once_from_its_first_line_on(rows):
+    """A kill may come after a line and before the checkpoint of its epoch; the line goes when the run goes on."""
+    folder = _cli_run.Folder(rows / "run")
+    config = _cli_run.Config(str(rows / "X.npy"), str(rows / "y.npy"), epochs=3)
+    _cli_run.run(config, folder)
+    with folder.log.open("a") as file:
+        file.write('{"epoch": 4.0}\n{"epo')
+    seen = []
+    _cli_run.run(replace(config, epochs=5), folder, [lambda p: seen.append(folder.log.read_text())])
+    for text, epochs in zip(seen, (4, 5), strict=True):
+        assert [json.loads(line)["epoch"] for line in text.splitlines()] == list(range(1, epochs + 1))
 
 
 # -- wrong use ---------------------------------------------------------------------------------------------------------
