@@ -75,7 +75,7 @@ def _sparse(path: Path) -> Any:
         raise ValueError(f"{path}: no sparse matrix of scipy.sparse.save_npz ({error})") from None
 
 
-def encode(y: NDArray[Any], loss: str, classes: NDArray[Any] | None = None) -> tuple[NDArray[Any], NDArray[Any] | None]:
+def encode(y: Any, loss: str, classes: NDArray[Any] | None = None) -> tuple[NDArray[Any], NDArray[Any] | None]:
     """Targets as `solve` takes them, and the values of classes: those given, or all there are. (n, k) stays as it is."""
     if LOSSES[loss].targets == "real" or y.ndim == 2:
         return (y if y.dtype.kind == "f" else y.astype(np.float64)), None

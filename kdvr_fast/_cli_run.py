@@ -13,7 +13,8 @@ import json
 import math
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -174,83 +175,86 @@ def plain(value: Any) -> Any:
 def run(config: Config, folder: Folder, callbacks: Sequence[Any] = ()) -> tuple[Result, dict[str, Any] | None]:
     """Carry out a run from where its folder has it; the metrics are None where it was interrupted.
 
-    Raises what `solve` raises. Of a new run nothing is left where its settings are refused; after a divergence there is neither
-    model nor metrics.
+    Raises what `solve` raises. Settings that are refused leave the folder as it was; after a divergence there is neither model
+    nor metrics.
     """
-    data = files.read(Path(config.data), _path(config.labels))
-    if data.y is None:
-        raise ValueError(f"{config.data} has no targets: name a file of them (labels)")
+    data, held = _read(config.data, config.labels, "labels"), None
+    if config.validation is not None:
+        held = _read(config.validation, config.validation_labels, "validation_labels")
     y, classes = files.encode(data.y, config.loss)
-    method = _spec.method(config.method)
-    full = method.plan().full_batch is not None
-    held = None if config.validation is None else files.read(Path(config.validation), _path(config.validation_labels))
-    if held is not None and held.y is None:
-        raise ValueError(f"{config.validation} has no targets: name a file of them (validation_labels)")
-    guide = files.teacher(*(_path(p) for p in (config.teacher, config.teacher_logits, config.teacher_proba)))
-    rate: Any = 0.05 if full else _spec.learning_rate(config.learning_rate)
-    checkpoint = None if full else Checkpoint(folder.checkpoint, seconds=config.checkpoint_seconds, resume=True)
-    new = not folder.config.exists()
-    folder.begin(config)
-    folder.write_log([] if checkpoint is None else history_of(checkpoint))
+    options = _options(config)
+    checkpoint = None
+    if options["method"].plan().full_batch is None:
+        checkpoint = Checkpoint(folder.checkpoint, seconds=config.checkpoint_seconds, resume=True)
 
     def log(progress: Progress) -> None:
         folder.append(progress.row)
 
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "interrupted after", RuntimeWarning)  # told by the command,
-            warnings.simplefilter("ignore", ConvergenceWarning)  # and so is this
-            result = solve(
-                data.X,
-                y,
-                loss=config.loss,
-                method=method,
-                teacher=guide,
-                learning_rate=rate,
-                batch_size=config.batch_size,
-                epochs=config.epochs,
-                tol=config.tol,
-                alpha=config.alpha,
-                l1_ratio=config.l1_ratio,
-                fit_intercept=config.fit_intercept,
-                momentum=config.momentum,
-                nesterov=config.nesterov,
-                average=config.average,
-                sampling=config.sampling,
-                random_state=config.seed,
-                track="objective" if config.objective else (),
-                callbacks=[log, *callbacks],
-                backend=config.backend,
-                n_threads=config.threads,
-                checkpoint=checkpoint,
-            )
-    except (TypeError, ValueError):
-        if new and not folder.checkpoint.exists():
-            folder.config.unlink()
-            folder.log.unlink()
-        raise
+    with _begun(folder, config), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "interrupted after", RuntimeWarning)  # told by the command,
+        warnings.simplefilter("ignore", ConvergenceWarning)  # and so is this
+        folder.write_log([] if checkpoint is None else history_of(checkpoint))
+        result = solve(data.X, y, **options, callbacks=[log, *callbacks], checkpoint=checkpoint)
     folder.write_log(list(result.history))
     if result.status is Status.INTERRUPTED:
         return result, None
-    made = Model.of(result)
-    model = replace(made, classes=classes)
+    model = replace(Model.of(result), classes=classes)
     save(model, folder.model)
-    metrics = _metrics(result, model, config, (data.X, data.y), None if held is None else (held.X, held.y))
+    metrics = _metrics(result, model, config, data, held)
     text = json.dumps(plain(metrics), indent=2) + "\n"
     _store.replace_file(folder.metrics, lambda aside: aside.write_text(text))
     return result, metrics
 
 
-def _metrics(result: Result, model: Model, config: Config, train: Any, held: Any) -> dict[str, Any]:
+@contextmanager
+def _begun(folder: Folder, config: Config) -> Iterator[None]:
+    """Write the settings, and take them back if they are refused."""
+    before = folder.config.read_text() if folder.config.exists() else None
+    folder.begin(config)
+    try:
+        yield
+    except (TypeError, ValueError):
+        if before is not None:
+            _store.replace_file(folder.config, lambda aside: aside.write_text(before))
+        elif not folder.checkpoint.exists():
+            folder.config.unlink()
+            folder.log.unlink(missing_ok=True)
+        raise
+
+
+def _read(data: str, labels: str | None, what: str) -> files.Data:
+    made = files.read(Path(data), _path(labels))
+    if made.y is None:
+        raise ValueError(f"{data} has no targets: name a file of them ({what})")
+    return made
+
+
+def _options(config: Config) -> dict[str, Any]:
+    """What `solve` is told beside the data."""
+    method = _spec.method(config.method)
+    options: dict[str, Any] = {
+        "method": method,
+        "teacher": files.teacher(*(_path(p) for p in (config.teacher, config.teacher_logits, config.teacher_proba))),
+        "random_state": config.seed,
+        "track": "objective" if config.objective else (),
+        "n_threads": config.threads,
+    }
+    if method.plan().full_batch is None:
+        options["learning_rate"] = _spec.learning_rate(config.learning_rate)
+    same = ("loss", "batch_size", "epochs", "tol", "alpha", "l1_ratio", "fit_intercept", "momentum", "nesterov", "average")
+    return options | {name: getattr(config, name) for name in (*same, "sampling", "backend")}
+
+
+def _metrics(result: Result, model: Model, config: Config, train: files.Data, held: files.Data | None) -> dict[str, Any]:
     last = result.history.rows[-1] if result.epochs else {}
-    figures = score(model, *train)
+    figures = score(model, train.X, train.y)
     if config.objective:
         figures |= {name: last.get(name) for name in ("objective", "grad_norm")}
     metrics: dict[str, Any] = {"status": str(result.status), "message": result.message}
     metrics |= {"epochs": result.epochs, "backend": result.backend}
     metrics |= {name: last.get(name) for name in ("grad_evals", "seconds", "lam", "learning_rate")} | {"train": figures}
     if held is not None:
-        metrics["validation"] = score(model, *held)
+        metrics["validation"] = score(model, held.X, held.y)
     return metrics
 
 

@@ -108,6 +108,9 @@ def test_more_epochs_and_a_tolerance_that_is_not_reached(rows, recwarn):
     assert run(*train, "--epochs", "5", "--output-dir", str(rows / "b"))[0] == 0
     same_model(rows / "a", rows / "b")
     assert _cli_run.Folder(rows / "a").settings().epochs == 5
+    result = CliRunner().invoke(cli.app, ["train", "--resume", str(rows / "a"), "--epochs", "4"])
+    assert "has 5 finished epochs, more than epochs=4" in str(result.exception)
+    assert _cli_run.Folder(rows / "a").settings().epochs == 5  # as it was
 
 
 def test_a_chain_of_commands(rows):
