@@ -186,7 +186,7 @@ def test_an_interrupt_inside_training_ends_the_experiment(tmp_path, monkeypatch)
     def interrupt(*order):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("kdvr_fast._training.shuffled_rows", interrupt)
+    monkeypatch.setattr("kdvr_fast._walk.shuffled_rows", interrupt)
     record = execute(small("e4", **SMALL["e4"]), tmp_path, seeds=1, quick=True, jobs=1)
     assert record["status"] == "interrupted" and read_rows(tmp_path / "e4") == []
 
