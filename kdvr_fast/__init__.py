@@ -14,6 +14,7 @@ from .history import History
 from .layer_statistics import LayerStats, layer_stats
 from .losses import LOSSES, Loss
 from .methods import KD, LBFGS, LSVRG, METHODS, SAGA, SGD, SVRG, Method, Plan, RepeatedKD, UnbiasedKD
+from .model import Model, load, save
 from .result import ConvergenceWarning, DivergenceError, Result, Status
 from .schedules import Constant, Cosine, Exponential, Geometric, Inverse, LearningRate
 from .solve import solve
@@ -47,6 +48,7 @@ __all__ = [
     "Loss",
     "Mask",
     "Method",
+    "Model",
     "Plan",
     "Progress",
     "RandomK",
@@ -64,7 +66,9 @@ __all__ = [
     "gradient_similarity",
     "gradient_stats",
     "layer_stats",
+    "load",
     "optimal_lambda",
+    "save",
     "smoothness",
     "solve",
 ]

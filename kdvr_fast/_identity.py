@@ -26,7 +26,7 @@ def identity(job: Job, backend: str) -> dict[str, Any]:
         "X": f"{_kind(problem.X)} {problem.X.shape} {problem.X.dtype} {_digest(*_rows(problem.X, _sample(problem.n)))}",
         "y": _digest(*_rows(problem.y, _sample(problem.n))) if is_virtual(problem.X) else _digest(problem.y),
         "sample_weight": _digest(problem.weights),
-        "loss": str(problem.loss),
+        "loss": problem.loss.name,
         "fit_intercept": problem.fit_intercept,
         "method": repr(job.method),
         "teacher": _digest(*(job.teacher_weights or ()), job.teacher_table),
@@ -46,11 +46,10 @@ def identity(job: Job, backend: str) -> dict[str, Any]:
     }
 
 
-def _isa() -> str | None:
-    from ._system import system_info
+def _isa() -> str:
+    from .backends.native import _core
 
-    isa: str | None = system_info()["isa"]
-    return isa
+    return _core.isa()
 
 
 def _name(schedule: Any) -> str:

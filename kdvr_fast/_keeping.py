@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import asdict, fields, replace
+from math import inf
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,11 +29,12 @@ class Keeper:
     def __init__(self, checkpoint: Checkpoint, run: Run) -> None:
         self.checkpoint, self.run = checkpoint, run
         self._identity = identity(run.job, run.backend.name)
-        self._kept = -1
+        self._kept, self._when = -1, -inf
 
     def due(self) -> bool:
         """Whether the checkpoint is to be written at this epoch's end."""
-        return self.run.finished.epochs % self.checkpoint.every == 0
+        long_ago = perf_counter() - self._when >= self.checkpoint.seconds
+        return long_ago and self.run.finished.epochs % self.checkpoint.every == 0
 
     def save(self) -> None:
         """Write the run as it stands at the end of an epoch."""
@@ -59,7 +62,7 @@ class Keeper:
             arrays[_ANCHOR + "coef"], arrays[_ANCHOR + "intercept"] = run.anchors.at
         data["stats"] = [_pack(one, f"{_STATS}{epoch}.", arrays) for epoch, one in enumerate(done.stats[: done.epochs])]
         self.checkpoint.write(data, arrays)
-        self._kept = done.epochs
+        self._kept, self._when = done.epochs, perf_counter()
 
     def load(self) -> bool:
         """Take the run to where the file has it; False if there is none."""
@@ -109,6 +112,14 @@ class Keeper:
             raise ValueError(f"checkpoint {file} has {data['epochs']} finished epochs, more than epochs={self.run.job.epochs}")
         for text in other:
             warnings.warn(f"checkpoint {file}: {text}; the rest of the run is the same up to rounding", stacklevel=6)
+
+
+def history_of(checkpoint: Checkpoint) -> list[dict[str, float]]:
+    """The history's rows that a checkpoint has; none where there is no file."""
+    if not checkpoint.file.exists():
+        return []
+    data, arrays = checkpoint.read()
+    return [dict(zip(data["columns"], row, strict=True)) for row in arrays[_HISTORY].tolist()]
 
 
 def _part(arrays: dict[str, NDArray[Any]], prefix: str) -> dict[str, Any]:

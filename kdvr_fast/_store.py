@@ -23,12 +23,13 @@ Arrays = Mapping[str, NDArray[Any]]
 
 def write(path: Path, kind: str, version: int, data: Mapping[str, Any], arrays: Arrays) -> None:
     """Write a file of that kind over what is there. Raises OSError where that fails; what is there then stays."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     plain = {name: np.ascontiguousarray(values) for name, values in arrays.items()}
     text = json.dumps(data)
     metadata = {"format": kind, "version": str(version), "data": text, "checksum": _checksum(text, plain)}
-    replace_file(path, lambda aside: save_file(plain, aside, metadata))
+    contents = save(plain, metadata)  # its save_file gives nobody else the right to read
+    replace_file(path, lambda aside: aside.write_bytes(contents))
 
 
 def read(path: Path, kind: str, version: int) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:

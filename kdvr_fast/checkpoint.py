@@ -25,7 +25,8 @@ _KIND, _VERSION = "kdvr-checkpoint", 1
 class Checkpoint:
     """Where `solve` keeps a run, so that it can go on after a crash, to the last bit.
 
-    path: the file; written before the first epoch, after every `every` epochs and after the last one. resume: go on from the
+    path: the file; written before the first epoch, after every `every` epochs and after the last one. seconds: not more often
+    than that, since an epoch may be shorter than a write to the disk (some 10 ms). resume: go on from the
     file if there is one. The call must then be the same: other data, settings or seeds are an error that names them. Only
     `epochs` may differ, down to those that were finished, and `random_state=None` takes the seed of the file. Data are told by
     their shape, a sample of their rows and, up to 16 MB, all targets. On another instruction set the rest of the run is the
@@ -46,10 +47,12 @@ class Checkpoint:
 
     path: str | Path
     every: int = 1
+    seconds: float = 0.0
     resume: bool = False
 
     def __post_init__(self) -> None:
         check.count(self.every, "every", low=1)
+        check.non_negative(self.seconds, "seconds")
         check.flag(self.resume, "resume")
 
     @property

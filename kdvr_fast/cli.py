@@ -1,6 +1,7 @@
 """The command line, `kdvr`: results on standard output, progress and errors on standard error.
 
-Exit codes: 0 done, 1 an error that is named, 2 wrong usage, 130 interrupted by Ctrl-C (what was reached is still printed).
+Exit codes: 0 done, 1 an error that is named, 2 wrong usage, 3 a training run diverged, 130 interrupted by Ctrl-C (what was
+reached is still printed).
 """
 
 from __future__ import annotations
@@ -14,15 +15,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import cli_report
+from . import cli_data, cli_model, cli_report, cli_train
 from ._version import __version__
 from .cli_experiment import experiments
+from .cli_train import INTERRUPTED
 
 if TYPE_CHECKING:
     from .bench import BenchReport
     from .demo import Report, Watch
-
-INTERRUPTED = 130
 
 app = typer.Typer(
     name="kdvr",
@@ -32,6 +32,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(experiments)
+app.command()(cli_train.train)
+app.command()(cli_model.predict)
+app.command("eval")(cli_model.evaluate)
+app.command()(cli_data.stats)
+app.command()(cli_data.convert)
+app.command()(cli_model.teacher)
 app.command()(cli_report.report)
 
 
@@ -42,7 +48,7 @@ def main() -> None:
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)
         sys.exit(INTERRUPTED)
-    except (ValueError, ArithmeticError, RuntimeError, OSError) as error:
+    except (ValueError, TypeError, ImportError, ArithmeticError, RuntimeError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)
 

@@ -43,7 +43,7 @@ def run_experiment(
 
     Example: kdvr experiment run e1 --quick
     """
-    from .cli import INTERRUPTED
+    from .cli_train import INTERRUPTED
     from .experiments import get, names, run
 
     chosen = names() if name == "all" else (get(name).name,)

@@ -247,7 +247,7 @@ def test_an_epoch_in_pieces_is_the_epoch(monkeypatch, backend, method):
     for rows in (_walk._PIECE_ROWS, 50):
         monkeypatch.setattr(_walk, "_PIECE_ROWS", rows)
         monkeypatch.setattr(_anchors, "_COINS", 8 if rows == 50 else 1 << 20)
-        monkeypatch.setattr(sys.modules["kdvr_fast.solve"], "get_backend", lambda name: Watched())
+        monkeypatch.setattr(sys.modules["kdvr_fast.solve"], "backend_for", lambda *_: Watched())
         lengths.clear()
         teacher = kd.Teacher.weights(*problem.y.model) if method.plan().teacher == "required" else None
         options = {"batch_size": 6, "epochs": 2, "learning_rate": kd.Inverse(0.02, decay=1.0), "random_state": 1}

@@ -1,0 +1,108 @@
+"""`kdvr stats` and `convert`: the gradient noise of data, and data and models in other formats."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .cli_model import AsJson, RowsPath, open_model, shown
+
+if TYPE_CHECKING:
+    from ._cli_data import Data
+
+
+def stats(
+    data: RowsPath,
+    labels: Annotated[Path | None, typer.Option(help="Targets: .npy, IDX, or text with one a line.")] = None,
+    loss: Annotated[str, typer.Option(help="squared, logistic or softmax.")] = "softmax",
+    model: Annotated[Path | None, typer.Option(help="Where: a model file or a run's folder. Default: zero weights.")] = None,
+    teacher: Annotated[Path | None, typer.Option(help="Model file of a teacher.")] = None,
+    teacher_logits: Annotated[Path | None, typer.Option(help="Stored outputs of a teacher, .npy (n, k).")] = None,
+    teacher_proba: Annotated[Path | None, typer.Option(help="Stored probabilities of a teacher, .npy (n, k).")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Rows of the batch that the figures are for.")] = 1,
+    alpha: Annotated[float, typer.Option(help="Weight of the L2 penalty.")] = 0.0,
+    as_json: AsJson = False,
+) -> None:
+    """Print the gradient noise at a model, and what a teacher explains of it, from one read of the rows.
+
+    Example: kdvr stats rows.npy --labels y.npy --model student --teacher big.safetensors
+    """
+    import numpy as np
+
+    from . import _cli_data as files
+    from ._cli_run import plain
+    from .statistics import gradient_stats
+
+    rows, at = files.read(data, labels), None if model is None else open_model(model)
+    if rows.y is None:
+        raise ValueError(f"{data} has no targets: name a file of them with --labels")
+    if at is not None:
+        loss = at.loss
+    y, classes = files.encode(rows.y, loss, None if at is None else at.classes)
+    guide = files.teacher(teacher, teacher_logits, teacher_proba)
+    if at is None:
+        k = 1 if loss == "logistic" else len(classes) if classes is not None else y.shape[1] if y.ndim == 2 else 1
+        coef, intercept = np.zeros((k, rows.X.shape[1])), np.zeros(k)
+    else:
+        coef, intercept = at.coef, at.intercept
+    made = gradient_stats(rows.X, y, coef, intercept=intercept, loss=loss, teacher=guide, batch_size=batch_size, alpha=alpha)
+    figures = {name: value for name, value in vars(made).items() if isinstance(value, int | float | str)}
+    if as_json:
+        typer.echo(json.dumps(plain(figures), indent=2))
+        return
+    for name, value in figures.items():
+        typer.echo(f"{name:<24}{shown(value)}")
+
+
+def convert(
+    source: Annotated[Path, typer.Argument(help="Rows (LIBSVM text, IDX, .npy, .npz), a model file or a run's folder.")],
+    target: Annotated[Path, typer.Argument(help="Of rows .npy (dense) or .npz (CSR); of a model .onnx.")],
+    labels_out: Annotated[Path | None, typer.Option(help="Where to write the targets of LIBSVM text, .npy.")] = None,
+    dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
+) -> None:
+    """Write rows as .npy or .npz, which are read at once and in place; or a model as ONNX.
+
+    Example: kdvr convert train.svm train.npz --labels-out y.npy
+
+    Example: kdvr convert student student.onnx
+    """
+    import numpy as np
+
+    from . import _cli_data as files
+    from ._store import replace_file
+
+    if target.suffix == ".onnx":
+        open_model(source).to_onnx(target)
+        typer.echo(f"model written to {target.resolve()}")
+        return
+    if target.suffix not in (".npy", ".npz") or dtype not in ("float32", "float64"):
+        raise typer.BadParameter(f"{target}, {dtype}: write rows to .npy or .npz as float32 or float64, a model to .onnx")
+    data = files.read(source)
+    if labels_out is not None:
+        if data.y is None:
+            raise typer.BadParameter(f"{source} has no targets of its own", param_hint="--labels-out")
+        targets = data.y.astype(np.int64) if (data.y == np.round(data.y)).all() else data.y
+        replace_file(labels_out, lambda aside: _save_npy(aside, targets))
+    replace_file(target, lambda aside: _save_rows(aside, data, target.suffix == ".npz", dtype))
+    n, d = data.X.shape
+    typer.echo(f"{n:,} x {d:,} {dtype} written to {target.resolve()}")
+
+
+def _save_npy(path: Path, values: object) -> None:
+    import numpy as np
+
+    with path.open("wb") as file:
+        np.save(file, np.asarray(values), allow_pickle=False)
+
+
+def _save_rows(path: Path, data: Data, sparse: bool, dtype: str) -> None:
+    from scipy.sparse import csr_array, issparse, save_npz
+
+    X = data.X.astype(dtype)
+    if not sparse:
+        return _save_npy(path, X.toarray() if issparse(X) else X)
+    with path.open("wb") as file:
+        save_npz(file, csr_array(X))
