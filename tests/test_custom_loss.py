@@ -196,7 +196,7 @@ def test_functions_that_disagree_are_refused_when_the_loss_is_made(arguments, me
 
 
 def test_what_is_no_function_is_refused():
-    with pytest.raises(TypeError, match=r"residual of Loss\\.custom must be a function, got 3"):
+    with pytest.raises(TypeError, match=r"residual of Loss\.custom must be a function, got 3"):
         Loss.custom(half_square, 3)
 
 

@@ -82,7 +82,7 @@ class NumbaSession:
     def set_weights(self, coef: FloatArray, intercept: FloatArray) -> None:
         self._W, self._b = self._flat(coef, intercept)
         self._velocity: Weights | None = None
-        self._running = (self._W.astype(np.float64), self._b.astype(np.float64))
+        self._running: Weights = (self._W.astype(np.float64), self._b.astype(np.float64))
         self._averaged = 0
 
     def weights(self) -> tuple[FloatArray, FloatArray]:

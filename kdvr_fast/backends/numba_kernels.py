@@ -17,11 +17,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
+import numba
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.extending import overload
 
 F = TypeVar("F", bound=Callable[..., Any])
+_compile: Any = numba.njit
+_typeof: Any = numba.typeof
 
 _SMALLEST_SCALE = 1e-3  # below, what is added to V would be rounded away
 _NONE, _WEIGHTS, _TABLE = 0, 1, 2  # sources of c
@@ -124,8 +127,9 @@ class Options(NamedTuple):
 
 
 def _inner(function: F) -> F:
-    """Compiled into the kernels that call it."""
-    return njit(fastmath=_REORDERED, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)  # type: ignore[no-any-return]
+    """Compiled into the kernels that call it, without the doors for other callers, which take longer to compile."""
+    compiled: F = _compile(fastmath=_REORDERED, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+    return compiled
 
 
 # -- rows --------------------------------------------------------------------------------------------------------------
@@ -578,12 +582,11 @@ def call(kernel: Callable[..., Any], *arguments: Any) -> Any:
     kinds = tuple(_type(a) for a in arguments)
     if (kernel, kinds) not in _COMPILED:
         flags = {"cache": True, "nogil": True, "fastmath": _REORDERED, "error_model": "numpy", "no_cfunc_wrapper": True}
-        _COMPILED[kernel, kinds] = njit([kinds], **flags)(kernel)
+        _COMPILED[kernel, kinds] = _compile([kinds], **flags)(kernel)
     return _COMPILED[kernel, kinds](*arguments)
 
 
 def _type(argument: Any) -> Any:
     """The type of an argument; of a compiled function its signature alone, so that all of one signature are the same."""
-    from numba import typeof
-
-    return types.FunctionType(argument.nopython_signatures[0]) if hasattr(argument, "nopython_signatures") else typeof(argument)
+    signature = getattr(argument, "nopython_signatures", None)
+    return _typeof(argument) if signature is None else types.FunctionType(signature[0])

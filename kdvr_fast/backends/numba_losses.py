@@ -13,13 +13,15 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
+import numba
 import numpy as np
-from numba import float32, float64, int64, njit, types
+from numba import float32, float64, int64, types
 
 from .._custom import Custom
 from ..losses import Loss
 
 Pair = tuple[Any, Any]
+_njit: Any = numba.njit
 
 
 def _squared(targets: Any, labels: Any, index: Any, z: Any, loss: Any, r: Any) -> None:
@@ -108,13 +110,13 @@ def _compile(function: Callable[..., None], dtype: np.dtype[Any], *, cache: bool
     given = types.Array(T, 2, "C", readonly=True), types.Array(int64, 1, "C", readonly=True)
     index = types.Array(int64, 1, "C")
     signature = types.void(table, table) if link else types.void(*given, index, table, column, table)
-    return njit(signature, cache=cache, nogil=True, error_model="numpy")(function)
+    return _njit(signature, cache=cache, nogil=True, error_model="numpy")(function)
 
 
 def _custom(functions: Custom, kind: str) -> Callable[..., None]:
     """The functions of a custom loss over a batch."""
     value, residual = (
-        f if hasattr(f, "py_func") else njit(error_model="numpy")(f) for f in (functions.value, functions.residual)
+        f if hasattr(f, "py_func") else _njit(error_model="numpy")(f) for f in (functions.value, functions.residual)
     )
 
     def each(targets: Any, labels: Any, index: Any, z: Any, loss: Any, r: Any) -> None:
