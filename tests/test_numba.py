@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -99,6 +100,10 @@ def test_one_kernel_serves_every_loss():
 # -- what it refuses ---------------------------------------------------------------------------------------------------
 
 
+def _difference(scale, y, z):
+    return scale * (z - y)
+
+
 def _uncompilable(y, z):
     return sum({"squared": (z - y) ** 2 / 2}.values())
 
@@ -114,8 +119,13 @@ def _uncompilable(y, z):
             Work(),
             "numba cannot compile loss 'odd'",
         ),
+        (
+            {"loss": kd.Loss.custom(lambda y, z: z * z / 2 - y * z, partial(_difference, 1.0), name="built")},
+            Work(),
+            "numba cannot compile loss 'built'",
+        ),
     ],
-    ids=["compact", "compress", "deep", "uncompilable"],
+    ids=["compact", "compress", "deep", "uncompilable", "no Python function"],
 )
 def test_what_it_cannot_do_it_says(changes, work, message):
     problem = replace(make_problem("squared"), **changes)

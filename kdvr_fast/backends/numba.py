@@ -296,6 +296,6 @@ def _uncompiled(problem: Problem) -> str | None:
 
     try:
         compiled(problem.loss, problem.X.dtype)
-    except NumbaError as error:
+    except (NumbaError, TypeError) as error:  # the latter for callables that are no Python functions
         return f"numba cannot compile loss {problem.loss.name!r} ({' '.join(str(error).split())})"
     return None
