@@ -118,11 +118,16 @@ def prepare(session: Session, problem: Problem, variate: ControlVariate, seed: i
     return None
 
 
-every_compiled_backend = pytest.mark.parametrize(  # of the fixture `backend` all but the reference
-    "backend",
-    [
+def backend_params(*without: str) -> list[object]:
+    """The registered backends; one that cannot run here is skipped and says why."""
+    return [
         pytest.param(name, marks=[] if reason is None else pytest.mark.skip(reason=f"{name}: {reason}"))
         for name, reason in backend_status().items()
-        if name != "reference"
-    ],
-)
+        if name not in without
+    ]
+
+
+# Numba is compared with the reference in every session method, so that what runs above a session need not run on it again.
+COMPLETE = backend_params("numba")  # those that refuse nothing
+every_compiled_backend = pytest.mark.parametrize("backend", backend_params("reference"))
+every_complete_backend = pytest.mark.parametrize("backend", backend_params("numba", "reference"))

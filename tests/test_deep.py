@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from deep_problems import TEACHERS, WIDTHS, layers_of, torch_loss
-from problems import LOSS_NAMES, every_compiled_backend, make_problem, relative, to_csr
+from problems import LOSS_NAMES, every_complete_backend, make_problem, relative, to_csr
 
 import kdvr_fast as kd
 from kdvr_fast._layers import Network, collapses, join, operations, product
@@ -124,7 +124,7 @@ def teachers_of(name):
     return ["same shape"] if name == "KD parameter" else [*TEACHERS]
 
 
-@every_compiled_backend
+@every_complete_backend
 @pytest.mark.parametrize("rows", ["dense", "sparse", "compact"])
 @pytest.mark.parametrize(("name", "teacher"), [(name, t) for name in RUNS for t in teachers_of(name)])
 def test_every_method_against_the_reference(backend, name, teacher, rows):
@@ -142,7 +142,7 @@ def test_every_method_against_the_reference(backend, name, teacher, rows):
         np.testing.assert_allclose(got.history["loss"], expected.history["loss"], rtol=1e-12)
 
 
-@every_compiled_backend
+@every_complete_backend
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("loss", LOSS_NAMES)
 def test_both_ways_agree_on_wide_layers(backend, loss, dtype):
@@ -167,7 +167,7 @@ def test_both_ways_agree_on_wide_layers(backend, loss, dtype):
             assert relative(other, results[0]) < tolerance
 
 
-@every_compiled_backend
+@every_complete_backend
 @pytest.mark.parametrize("collapse", WAYS.values(), ids=WAYS)
 def test_the_same_bits_at_any_thread_count(backend, collapse):
     problem = make_problem("softmax", 600, 200, 7, dtype=np.float32, scale=0.1)
@@ -218,7 +218,7 @@ def torch_trajectory(torch, form, X, y, orders, layers, theta, lam, rate, moment
     return [p.detach().numpy() for p in parameters]
 
 
-@every_compiled_backend
+@every_complete_backend
 @pytest.mark.parametrize("batch", [1, 20])
 @pytest.mark.parametrize("form", ["logit", "parameter"])
 def test_a_thousand_steps_of_torch(backend, form, batch):

@@ -15,6 +15,9 @@ import pytest
 import kdvr_fast as kd
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+needs_numba = pytest.mark.skipif(
+    kd.backend_status()["numba"] is not None, reason=f"compiles a loss; numba: {kd.backend_status()['numba']}"
+)
 needs_native = pytest.mark.skipif(
     kd.backend_status()["native"] is not None,
     reason=f"examples use the default backend; native: {kd.backend_status()['native']}",
@@ -65,12 +68,19 @@ def rows_at_scale(text: str) -> None:
     assert 0.17 < unbiased / sgd < 0.21  # 1 - 0.9^2, the teacher's correlation being 0.9
 
 
+def own_losses(text: str) -> None:
+    near, alone, taught = (column(text, rf"{what} ([\d.e+-]+)") for what in ("truth", "SGD", "taught"))
+    assert len(near) == 4 and min(near) > 0.99
+    assert all(b < 0.2 * a for a, b in zip(alone, taught, strict=True))
+
+
 CHECKS: dict[str, Callable[[str], None]] = {
     "01_distil_digits.py": distil_digits,
     "02_measure_noise.py": measure_noise,
     "03_compare_methods.py": compare_methods,
     "04_nonlinear_teacher.py": nonlinear_teacher,
     "05_rows_at_scale.py": rows_at_scale,
+    "06_own_losses.py": own_losses,
 }
 
 
@@ -79,6 +89,8 @@ def test_every_example_is_checked() -> None:
 
 
 @needs_native
-@pytest.mark.parametrize("name", sorted(CHECKS))
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=needs_numba) if name.startswith("06") else name for name in sorted(CHECKS)]
+)
 def test_example(name: str, tmp_path: Path) -> None:
     CHECKS[name](run_python(str(EXAMPLES / name), cwd=tmp_path))

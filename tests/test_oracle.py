@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from problems import every_compiled_backend
+from problems import every_complete_backend
 
 import kdvr_fast as kd
 from kdvr_fast.theory import LeastSquaresOracle
@@ -45,7 +45,7 @@ def run(backend, A, b, theta, method, start, order, callback=(), learning_rate=G
     )
 
 
-@every_compiled_backend
+@every_complete_backend
 @pytest.mark.parametrize("unbiased", [False, True])
 @pytest.mark.parametrize("lam", [0.0, 0.3, 0.7, 1.0])
 @pytest.mark.parametrize("teacher", ["near", "far"])
@@ -70,7 +70,7 @@ def test_time_average_is_the_trace_of_the_second_moment(backend, teacher, lam, u
     assert np.all(np.abs(np.mean(offsets, axis=0) - oracle.mean_offset) < 5 * spread + 1e-12)
 
 
-@every_compiled_backend
+@every_complete_backend
 @pytest.mark.parametrize("method", [kd.UnbiasedKD(1.0), kd.SVRG(refresh=2), kd.SAGA()], ids=lambda m: type(m).__name__)
 def test_perfect_anchors_reach_the_optimum(backend, method):
     """Unbiased distillation from x* itself has S = 0 and converges linearly; SVRG and SAGA find such an anchor on their own."""
@@ -80,7 +80,7 @@ def test_perfect_anchors_reach_the_optimum(backend, method):
     assert np.linalg.norm(result.coef[0] - x_star) < 1e-12 * np.linalg.norm(x_star)
 
 
-@every_compiled_backend
+@every_complete_backend
 def test_the_teacher_moves_the_noise_as_the_oracle_says(backend):
     """The ordering itself, on one case: unbiased near teacher below SGD, biased far teacher at lam = 1 above it."""
     A, b, _, near = make_case("near")

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from test_examples import needs_native, run_python
+from test_examples import needs_native, needs_numba, run_python
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -15,10 +15,11 @@ RELATIVE = 0.01  # the seed fixes the rows; the last digits move with the instru
 
 
 @needs_native
-def test_the_python_block_prints_what_is_shown(tmp_path: Path) -> None:
-    block = re.search(r"```python\n(.*?)```\s+```text\n(.*?)```", README, flags=re.DOTALL)
-    assert block is not None
-    code, shown = block.groups()
+@pytest.mark.parametrize("which", [0, pytest.param(1, marks=needs_numba)], ids=["digits", "own loss"])
+def test_the_python_blocks_print_what_is_shown(which: int, tmp_path: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```\s+```text\n(.*?)```", README, flags=re.DOTALL)
+    assert len(blocks) == 2
+    code, shown = blocks[which]
     printed = run_python("-c", code, cwd=tmp_path)
     assert NUMBER.sub("#", printed) == NUMBER.sub("#", shown)
     for got, expected in zip(NUMBER.findall(printed), NUMBER.findall(shown), strict=True):

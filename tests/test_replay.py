@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from problems import every_compiled_backend, relative
+from problems import every_complete_backend, relative
 
 import kdvr_fast as kd
 from kdvr_fast.data import load_mnist
@@ -77,7 +77,7 @@ def replay_in_torch(mnist):
         torch.set_num_threads(threads)
 
 
-@every_compiled_backend
+@every_complete_backend
 def test_torch_autograd(backend, mnist):
     expected = replay_in_torch(mnist)
     result = solve(backend, mnist, kd.KD(LAM))
@@ -89,7 +89,7 @@ def test_torch_autograd(backend, mnist):
     assert relative(plain.coef, result.coef) > 1e-2
 
 
-@every_compiled_backend
+@every_complete_backend
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 def test_reference_backend(backend, mnist, method):
     expected, got = solve("reference", mnist, method), solve(backend, mnist, method)

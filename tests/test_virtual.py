@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from problems import VARIATES, every_compiled_backend, make_point, prepare, relative
+from problems import VARIATES, every_complete_backend, make_point, prepare, relative
 
 import kdvr_fast as kd
 from kdvr_fast import _anchors, _walk, synthetic
@@ -119,7 +119,7 @@ def test_targets_follow_the_model(loss):
 # -- the compiled engine -----------------------------------------------------------------------------------------------
 
 
-@every_compiled_backend
+@every_complete_backend
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("distribution", list(DISTRIBUTIONS))
 @pytest.mark.parametrize("d", [1, 17, 31, 32, 33, 48, 100])
@@ -131,7 +131,7 @@ def test_rows_are_the_reference_s(backend, dtype, distribution, d):
     assert np.allclose(X, problem.X[:], rtol=0, atol=16 * np.finfo(dtype).eps)
 
 
-@every_compiled_backend
+@every_complete_backend
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("loss", list(OUTPUTS))
 @pytest.mark.parametrize("kind", ["none", "weights", "weights+mean", "table"])
@@ -158,7 +158,7 @@ def test_an_epoch_is_the_reference_s(backend, dtype, loss, kind, batch_size):
     assert passes[0].sums.loss == pytest.approx(passes[1].sums.loss, rel=tolerance)
 
 
-@every_compiled_backend
+@every_complete_backend
 @pytest.mark.parametrize("loss", list(OUTPUTS))
 def test_bits_do_not_depend_on_threads_or_blocks(backend, loss):
     """Large enough for threads to take part, in a pass and in a step; blocks begin elsewhere where there are fewer rows."""

@@ -141,7 +141,7 @@ def test_the_loss_of_stored_outputs_is_that_of_the_weights_they_come_from(loss, 
     y = rng.integers(0, max(k, 2), 40)
     s = rng.uniform(0.5, 2, 40) if weighted else None
     problem = make_problem(X, y, loss, coef=("coef", W), teacher=None, sample_weight=s, fit_intercept=False, scan=True)
-    table = kd.Teacher.logits(X @ W.T).table(problem.X, problem.y, loss, k)
+    table = kd.Teacher.logits(X @ W.T).table(problem.X, problem.y, problem.loss, k)
     expected = kd.gradient_stats(X, y, W, loss=loss, sample_weight=s, fit_intercept=False).loss
     assert table_loss(problem, table) == pytest.approx(expected, rel=1e-12)
 

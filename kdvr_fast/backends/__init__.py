@@ -17,14 +17,19 @@ def _native() -> Backend:
     return NativeBackend()
 
 
+def _numba() -> Backend:
+    from .numba import NumbaBackend
+
+    return NumbaBackend()
+
+
 def _reference() -> Backend:
     from .reference import ReferenceBackend
 
     return ReferenceBackend()
 
 
-BACKENDS: dict[str, Callable[[], Backend]] = {"native": _native, "reference": _reference}
-_AUTO = tuple(name for name in BACKENDS if name != "reference")
+BACKENDS: dict[str, Callable[[], Backend]] = {"native": _native, "numba": _numba, "reference": _reference}
 
 
 def _load(name: str) -> tuple[Backend | None, str | None]:
@@ -87,7 +92,7 @@ def _get(name: str, refusal: Callable[[Backend], str | None]) -> Backend:
 def _first(refusal: Callable[[Backend], str | None]) -> Backend:
     """What "auto" stands for."""
     reasons = []
-    for candidate in _AUTO:
+    for candidate in (known for known in BACKENDS if known != "reference"):
         backend, reason = _load(candidate)
         reason = refusal(backend) if backend is not None else reason
         if backend is not None and reason is None:
