@@ -48,7 +48,7 @@ struct Job {
     Index n, stride, count, averaged;
     int d, k, batch, pairs_every;
     int soft, intercept, source, use_mean, update_table, statistics, nesterov, constant_rate;
-    double lam, temperature, l2, l1, momentum, limit;
+    double lam, temperature, inverse_temperature, l2, l1, momentum, limit;
 };
 
 #define KDVR_PARAMETERS(T)                                                                                                    \
@@ -57,13 +57,13 @@ struct Job {
         T *r, T *c, T *q, T *change, T *work, double *losses, double *sums, Index *exploded, Index n, Index stride,          \
         Index count, Index averaged, int d, int k, int batch, int pairs_every, int soft, int intercept, int source,          \
         int use_mean, int update_table, int statistics, int nesterov, int constant_rate, double lam, double temperature,     \
-        double l2, double l1, double momentum, double limit
+        double inverse_temperature, double l2, double l1, double momentum, double limit
 
 #define KDVR_JOB(T)                                                                                                           \
     Job<T> {                                                                                                                  \
         values, features, starts, labels, targets, sample, W, anchor, table, m, velocity, mean, gradient, order, rates, r, c, \
             q, change, work, losses, sums, exploded, n, stride, count, averaged, d, KDVR_ONE ? 1 : k, batch, pairs_every,     \
-            soft, intercept, source, use_mean, update_table, statistics, nesterov, constant_rate, lam, temperature, l2, l1,   \
+            soft, intercept, source, use_mean, update_table, statistics, nesterov, constant_rate, lam, temperature, inverse_temperature, l2, l1,   \
             momentum, limit                                                                                                   \
     }
 
@@ -77,17 +77,23 @@ KDVR_INLINE int padded(int k) { return (k + 31) / 32 * 32; }
 
 KDVR_INLINE Index row_of(Index entry) { return entry < 0 ? -1 - entry : entry; }
 
-// Runs f(first, constant of the group's size) over outputs 0 .. k - 1 in groups of 8 while there are so many, then 4, 2 and 1.
 template <int G>
 struct Group {
     static constexpr int size = G;
 };
 
-template <class F>
+// The largest group of outputs: their numbers are 32 bytes, a sector of memory.
+template <class T>
+constexpr int kWidest = 32 / static_cast<int>(sizeof(T));
+
+// Runs f(first output, Group of so many) over outputs 0 .. k - 1: groups of kWidest while there are so many, then halves of that.
+template <class T, class F>
 KDVR_INLINE void for_outputs(int k, F f) {
     int j = 0;
-    for (; j + 8 <= k; j += 8) f(j, Group<8>{});
-    if (j + 4 <= k) f(j, Group<4>{}), j += 4;
+    for (; j + kWidest<T> <= k; j += kWidest<T>) f(j, Group<kWidest<T>>{});
+    if constexpr (kWidest<T> > 4) {
+        if (j + 4 <= k) f(j, Group<4>{}), j += 4;
+    }
     if (j + 2 <= k) f(j, Group<2>{}), j += 2;
     if (j < k) f(j, Group<1>{});
 }

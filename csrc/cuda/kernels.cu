@@ -78,36 +78,36 @@ using Rows = Dense;
 
 extern "C" {
 
-__global__ void __launch_bounds__(512) kdvr_walk(KDVR_PARAMETERS(Real), Index first, Index last) {
+__global__ void __launch_bounds__(448, 1) kdvr_walk(KDVR_PARAMETERS(Real), Index first, Index last) {
     walk<Rows>(KDVR_JOB(Real), first, last);
 }
 
-__global__ void __launch_bounds__(256) kdvr_forward(KDVR_PARAMETERS(Real), Index step) {
+__global__ void __launch_bounds__(256, 1) kdvr_forward(KDVR_PARAMETERS(Real), Index step) {
     forward_launch<Rows>(KDVR_JOB(Real), step);
 }
 
-__global__ void __launch_bounds__(256) kdvr_step(KDVR_PARAMETERS(Real), Index step) {
+__global__ void __launch_bounds__(256, 1) kdvr_step(KDVR_PARAMETERS(Real), Index step) {
     step_launch<Rows>(KDVR_JOB(Real), step);
 }
 
-__global__ void __launch_bounds__(256) kdvr_rows(KDVR_PARAMETERS(Real), Index first, Index rows, Index what) {
+__global__ void __launch_bounds__(256, 1) kdvr_rows(KDVR_PARAMETERS(Real), Index first, Index rows, Index what) {
     read_rows<Rows>(KDVR_JOB(Real), first, rows, what);
 }
 
 #if KDVR_SPARSE
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, 1)
     kdvr_columns(const Real* values, const int* rows, const Index* starts, const Real* R, double* out, int d, int k) {
     columns(values, rows, starts, R, out, d, k);
 }
 #else
-__global__ void __launch_bounds__(256) kdvr_pass(KDVR_PARAMETERS(Real), double* partial) { pass(KDVR_JOB(Real), partial); }
+__global__ void __launch_bounds__(256, 1) kdvr_pass(KDVR_PARAMETERS(Real), double* partial) { pass(KDVR_JOB(Real), partial); }
 
-__global__ void __launch_bounds__(256) kdvr_finish(KDVR_PARAMETERS(Real), Index first, Index rows) {
+__global__ void __launch_bounds__(256, 1) kdvr_finish(KDVR_PARAMETERS(Real), Index first, Index rows) {
     finish_rows(KDVR_JOB(Real), first, rows);
 }
 #endif
 
-__global__ void __launch_bounds__(256) kdvr_reduce(const double* partial, Index blocks, Index size, double* out) {
+__global__ void __launch_bounds__(256, 1) kdvr_reduce(const double* partial, Index blocks, Index size, double* out) {
     reduce(partial, blocks, size, out);
 }
 

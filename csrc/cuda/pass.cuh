@@ -23,7 +23,7 @@ KDVR_INLINE void logits_of_tile(const Job<T>& job, Index first, Index last, cons
 #pragma unroll
     for (int i = 0; i < kTogether; ++i) a[i] = job.values + (first + i < last ? first + i : last) * job.stride;
     T square[kTogether] = {};
-    for_outputs(job.k, [&](int j0, auto group) {
+    for_outputs<T>(job.k, [&](int j0, auto group) {
         constexpr int G = decltype(group)::size;
         T part[kTogether * G] = {};
 #pragma unroll 1
@@ -54,7 +54,7 @@ KDVR_INLINE void logits_of_tile(const Job<T>& job, Index first, Index last, cons
 template <class T>
 KDVR_INLINE void add_gradient(const Job<T>& job, Index first, int rows, const T* r, double* out) {
     for (int f = threadIdx.x; f < job.d; f += blockDim.x) {
-        for_outputs(job.k, [&](int j0, auto group) {
+        for_outputs<T>(job.k, [&](int j0, auto group) {
             constexpr int G = decltype(group)::size;
             T part[G] = {};
             const T* a = job.values + first * job.stride + f;
@@ -169,7 +169,7 @@ KDVR_INLINE void finish_rows(const Job<T>& job, Index first, Index count) {
 template <class T>
 KDVR_INLINE void columns(const T* values, const int* rows, const Index* starts, const T* R, double* out, int d, int k) {
     for (int f = warp_of_grid(); f < d; f += warps_of_grid()) {
-        for_outputs(k, [&](int j0, auto group) {
+        for_outputs<T>(k, [&](int j0, auto group) {
             constexpr int G = decltype(group)::size;
             double part[G] = {};
             for (Index at = starts[f] + lane(); at < starts[f + 1]; at += 32) {

@@ -30,10 +30,10 @@ KDVR_INLINE T target(const Job<T>& job, Index row, int j) {
 template <class T, class Rule>
 KDVR_INLINE RowSums<T> residual_row(const Job<T>& job, Index row, T* z, T* t, T* p) {
     const int k = job.k;
-    const T temperature = static_cast<T>(job.temperature);
+    const T temperature = static_cast<T>(job.temperature), cooled = static_cast<T>(job.inverse_temperature);
     const T partition = predict<T, Rule>(z, T(1), k, p);
     T y_dot_z = 0, rr = 0, rc = 0, cc = 0;
-    if (job.source == kWeights) predict<T, Rule>(t, temperature == T(0) ? T(1) : T(1) / temperature, k, t);
+    if (job.source == kWeights) predict<T, Rule>(t, temperature == T(0) ? T(1) : cooled, k, t);
     for (int j = lane(); j < k; j += 32) {
         const T y = target(job, row, j), r = p[j] - y;
         y_dot_z += y != T(0) ? y * z[j] : T(0);
@@ -46,7 +46,7 @@ KDVR_INLINE RowSums<T> residual_row(const Job<T>& job, Index row, T* z, T* t, T*
         }
     }
     if (job.source != kNone && temperature != T(0)) {
-        predict<T, Rule>(z, T(1) / temperature, k, z);
+        predict<T, Rule>(z, cooled, k, z);
         for (int j = lane(); j < k; j += 32) t[j] = p[j] - temperature * (z[j] - t[j]);
     }
     for (int j = lane(); j < k; j += 32) {
@@ -75,7 +75,8 @@ KDVR_INLINE T loss_of_one(Logistic<T>, T z, T y, T, T e) {
 // One output: all lanes work out the same numbers.
 template <class T, class Rule>
 KDVR_INLINE RowSums<T> residual_one(const Job<T>& job, Index row, T* z, T* t) {
-    const T value = z[0], anchor_value = t[0], y = job.targets[row], temperature = static_cast<T>(job.temperature);
+    const T value = z[0], anchor_value = t[0], y = job.targets[row];
+    const T temperature = static_cast<T>(job.temperature), cooled = static_cast<T>(job.inverse_temperature);
     T e = 0, unused = 0;
     const T r = Rule::link(value, e) - y;
     T c = 0;
@@ -83,8 +84,8 @@ KDVR_INLINE RowSums<T> residual_one(const Job<T>& job, Index row, T* z, T* t) {
     if (temperature == T(0)) {
         if (job.source == kWeights) c = Rule::link(anchor_value, unused) - y;
     } else if (job.source != kNone) {
-        if (job.source == kWeights) c = Rule::link(anchor_value / temperature, unused);
-        c = r - temperature * (Rule::link(value / temperature, unused) - c);
+        if (job.source == kWeights) c = Rule::link(anchor_value * cooled, unused);
+        c = r - temperature * (Rule::link(value * cooled, unused) - c);
     }
     __syncwarp();  // all lanes have read z and t
     if (lane() == 0) z[0] = r, t[0] = c;

@@ -74,7 +74,7 @@ constexpr T kPadding = sizeof(T) == 4 ? T(-3.0e38f) : T(-1.0e308);  // of a logi
 template <class Rows, class T>
 KDVR_INLINE T logits(const Job<T>& job, Index row, const T* W, T* z) {
     T square = 0;
-    for_outputs(job.k, [&](int j0, auto group) {
+    for_outputs<T>(job.k, [&](int j0, auto group) {
         constexpr int G = decltype(group)::size;
         T part[G] = {};
         Rows::for_numbers(job, row, [&](int f, T a) {

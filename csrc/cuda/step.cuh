@@ -36,7 +36,7 @@ KDVR_INLINE void forward(const Job<T>& job, Index step, int warp, int warps, War
     const Batch<T> batch(job, step);
     const int k = job.k;
     T *const z = work_of_warp(job, warp), *const t = z + padded(k), *const p = t + padded(k);
-    const T lam = static_cast<T>(job.lam);
+    const T lam = static_cast<T>(job.lam), share = T(1) / static_cast<T>(job.n);
     for (int i = warp; i < batch.size; i += warps) {
         const Index entry = job.order[batch.first + i], row = row_of(entry);
         const T s = job.sample[row], norm = both_logits<Rows>(job, row, z, t);
@@ -46,7 +46,7 @@ KDVR_INLINE void forward(const Job<T>& job, Index step, int warp, int warps, War
             batch.r[i * k + j] = r;
             batch.c[i * k + j] = c;
             job.q[i * k + j] = s * (r - lam * c);
-            if (job.update_table) job.change[i * k + j] = entry < 0 ? T(0) : s * (r - c) / static_cast<T>(job.n);
+            if (job.update_table) job.change[i * k + j] = entry < 0 ? T(0) : s * (r - c) * share;
         }
         if (lane() == 0) job.losses[i] = static_cast<double>(s * found.loss);
         sums.add(found, s, job.statistics ? norm : T(0));
@@ -81,14 +81,14 @@ KDVR_INLINE void pairs(const Job<T>& job, Index step, int warp, int warps, WarpS
     }
 }
 
-// One warp: whether the batch's mean loss passed the limit or is not finite.
+// One warp: whether the batch's mean loss passed the limit (at most the largest number over the batch's size) or is not finite.
 template <class T>
 KDVR_INLINE void watch(const Job<T>& job, Index step) {
     const Batch<T> batch(job, step);
     double total = 0;
     for (int i = lane(); i < batch.size; i += 32) total += job.losses[i];
     total = sum<double>(total);
-    if (lane() == 0 && job.exploded[0] == 0 && !(total / static_cast<double>(batch.size) <= job.limit)) job.exploded[0] = step + 1;
+    if (lane() == 0 && job.exploded[0] == 0 && !(total <= job.limit * batch.size)) job.exploded[0] = step + 1;
 }
 
 // table_i <- r_i; threads share the numbers.
@@ -106,20 +106,20 @@ KDVR_INLINE void update_table(const Job<T>& job, Index step, int thread, int thr
 template <class T>
 struct Mover {
     const Job<T>& job;
-    T rate, rows, lam, momentum;
-    double averaged;
+    T rate, share, lam, momentum;
+    double average_share;
 
     KDVR_INLINE Mover(const Job<T>& given, Index step) : job(given) {
         rate = static_cast<T>(job.rates[job.constant_rate ? 0 : step]);
-        rows = static_cast<T>(Batch<T>(job, step).size);
+        share = T(1) / static_cast<T>(Batch<T>(job, step).size);
         lam = static_cast<T>(job.lam), momentum = static_cast<T>(job.momentum);
-        averaged = static_cast<double>(job.averaged + step + 1);
+        average_share = 1.0 / static_cast<double>(job.averaged + step + 1);
     }
 
     // penalised: weights have L1 and L2, intercepts have not.
     KDVR_INLINE void move(int at, T sum_q, T sum_change, bool penalised) const {
         const T before = job.W[at];
-        T g = sum_q / rows;
+        T g = sum_q * share;
         if (job.use_mean) {
             g += lam * job.m[at];
             if (job.update_table) job.m[at] += sum_change;
@@ -140,7 +140,7 @@ struct Mover {
             }
         }
         job.W[at] = after;
-        if (job.averaged >= 0) job.mean[at] += (static_cast<double>(after) - job.mean[at]) / averaged;
+        if (job.averaged >= 0) job.mean[at] += (static_cast<double>(after) - job.mean[at]) * average_share;
     }
 };
 
@@ -182,7 +182,7 @@ KDVR_INLINE void descend_alone(const Job<T>& job, Index step) {
     const Batch<T> batch(job, step);
     const Mover<T> mover(job, step);
     for (int f = threadIdx.x; f < job.d; f += blockDim.x) {
-        for_outputs(job.k, [&](int j0, auto group) {
+        for_outputs<T>(job.k, [&](int j0, auto group) {
             constexpr int G = decltype(group)::size;
             T q[G] = {}, change[G] = {};
             gather<G>(job, batch.first, 0, batch.size, f, j0, q, change);
@@ -198,14 +198,14 @@ constexpr int kStepWarps = 8;
 // in the order of the warps, each warp finishing one output of the group.
 template <class T>
 KDVR_INLINE void descend_shared(const Job<T>& job, Index step) {
-    __shared__ T shared[2][kStepWarps][8][32];
+    __shared__ T shared[2][kStepWarps][kWidest<T>][32];
     const Batch<T> batch(job, step);
     const Mover<T> mover(job, step);
     const int warp = warp_of_block(), share = (batch.size + kStepWarps - 1) / kStepWarps;
     const int first = warp * share, last = first + share < batch.size ? first + share : batch.size;
     for (int f0 = static_cast<int>(blockIdx.x) * 32; f0 < job.d; f0 += static_cast<int>(gridDim.x) * 32) {
         const int f = f0 + lane();
-        for_outputs(job.k, [&](int j0, auto group) {
+        for_outputs<T>(job.k, [&](int j0, auto group) {
             constexpr int G = decltype(group)::size;
             T q[G] = {}, change[G] = {};
             if (f < job.d) gather<G>(job, batch.first, first, last, f, j0, q, change);

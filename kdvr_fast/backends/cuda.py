@@ -18,13 +18,12 @@ from .._rows import gram, is_compact, is_sparse, row_numbers
 from .._virtual import is_virtual
 from .base import LARGEST, ControlVariate, FloatArray, Pass, Problem, Session, Step, Sums, Walk, Work
 from .cuda_device import BLOCK_THREADS, SUMS, WALK_THREADS, Device, Kind, find_device
-from .cuda_pass import Reader
+from .cuda_pass import Reader, variate_arguments
 
 if TYPE_CHECKING:
     from .._layers import Network
     from .deep import DeepSession
 
-_SOURCES = ("none", "weights", "table")
 _MOST = 2**31 - 1  # the kernels count weights, rows and the residuals of a batch in 32 bits
 _WALK_WORK = 1 << 18  # multiply-adds of a step up to which one block is quicker than two launches: an estimate, not measured
 _PIECE_WORK = 1 << 30  # of a launch: some 50 ms, after which a pending Ctrl-C is seen
@@ -161,15 +160,14 @@ class CudaSession:
             "statistics": step.statistics,
             "nesterov": step.nesterov,
             "constant_rate": len(rates) == 1,
-            "source": _SOURCES.index(variate.source),
+            **variate_arguments(variate),
             "use_mean": variate.use_mean,
             "update_table": variate.update_table,
             "lam": variate.lam,
-            "temperature": variate.temperature or 0.0,
             "l2": step.l2,
             "l1": step.l1,
             "momentum": step.momentum,
-            "limit": limit,
+            "limit": min(limit, LARGEST / step.batch_size),
         }
 
     def _anchors(self) -> dict[str, Any]:

@@ -22,10 +22,10 @@ NUMBERS: dict[str, type[np.generic]] = {  # in the order of KDVR_PARAMETERS, csr
     **dict.fromkeys(("n", "stride", "count", "averaged"), np.int64),
     **dict.fromkeys(("d", "k", "batch", "pairs_every", "soft", "intercept", "source"), np.int32),
     **dict.fromkeys(("use_mean", "update_table", "statistics", "nesterov", "constant_rate"), np.int32),
-    **dict.fromkeys(("lam", "temperature", "l2", "l1", "momentum", "limit"), np.float64),
+    **dict.fromkeys(("lam", "temperature", "inverse_temperature", "l2", "l1", "momentum", "limit"), np.float64),
 }
 SUMS = 8  # doubles a block, csrc/cuda/job.cuh
-BLOCK_THREADS, WALK_THREADS = 256, 512
+BLOCK_THREADS, WALK_THREADS = 256, 448  # as compiled; a step of a walk needs more registers than 512 threads leave it
 _BLOCKS_EACH = 2  # of a multiprocessor
 _REALS = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
 _LOSSES = {"squared": "Squared", "logistic": "Logistic", "softmax": "Softmax"}

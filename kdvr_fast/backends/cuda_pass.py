@@ -19,6 +19,13 @@ _CHUNK_ROWS = 8192  # whose gradient is summed in X's type before it is added in
 _LOGITS, _RESIDUALS, _SCALED = 0, 1, 2  # What of csrc/cuda/pass.cuh
 
 
+def variate_arguments(variate: ControlVariate) -> dict[str, Any]:
+    """What c_i is, as kernels take it."""
+    T = variate.temperature
+    source = ("none", "weights", "table").index(variate.source)
+    return {"source": source, "temperature": T or 0.0, "inverse_temperature": 1 / T if T else 0.0}
+
+
 class Reader:
     """Rows, targets and sample weights on the device, copied there if they were not. Weights in, as `pack` makes them."""
 
@@ -118,12 +125,7 @@ class Reader:
 
     def evaluate(self, weights: Any, variate: ControlVariate, anchors: dict[str, Any]) -> Pass:
         """See `base.Session.evaluate`. anchors: the arrays "anchor" and "table" by name, as far as there are any."""
-        given = {
-            **anchors,
-            "source": ("none", "weights", "table").index(variate.source),
-            "temperature": variate.temperature or 0.0,
-            "statistics": True,
-        }
+        given = {**anchors, **variate_arguments(variate), "statistics": True}
         if self._sparse:
             sums, gradients = self._sparse_pass(weights, given)
         elif self._k <= _FUSED_OUTPUTS:
