@@ -78,7 +78,7 @@ using Rows = Dense;
 
 extern "C" {
 
-__global__ void __launch_bounds__(448, 1) kdvr_walk(KDVR_PARAMETERS(Real), Index first, Index last) {
+__global__ void __launch_bounds__(384, 1) kdvr_walk(KDVR_PARAMETERS(Real), Index first, Index last) {
     walk<Rows>(KDVR_JOB(Real), first, last);
 }
 

@@ -25,7 +25,7 @@ NUMBERS: dict[str, type[np.generic]] = {  # in the order of KDVR_PARAMETERS, csr
     **dict.fromkeys(("lam", "temperature", "inverse_temperature", "l2", "l1", "momentum", "limit"), np.float64),
 }
 SUMS = 8  # doubles a block, csrc/cuda/job.cuh
-BLOCK_THREADS, WALK_THREADS = 256, 448  # as compiled; a step of a walk needs more registers than 512 threads leave it
+BLOCK_THREADS, WALK_THREADS = 256, 384  # as compiled; a step of a walk needs more registers than 512 threads leave it
 _BLOCKS_EACH = 2  # of a multiprocessor
 _REALS = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
 _LOSSES = {"squared": "Squared", "logistic": "Logistic", "softmax": "Softmax"}
