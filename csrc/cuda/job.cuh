@@ -1,9 +1,10 @@
-// Purpose: what every kernel is given, in one order for all of them (kdvr_fast/backends/cuda_arguments.py builds the same list).
+// Purpose: what every kernel is given, in one order for all of them (kdvr_fast/backends/cuda_arguments.py builds the same
+// list).
 //
 // n rows, d features, k outputs. Weights, anchor, m, velocity and their mean are k d numbers with the k of the intercept behind
 // them: (k, d) for dense rows, (d, k) for sparse ones, where the outputs of a feature are read together. r, c, q and change are
-// rows of k numbers, one a row of the batch; r and c hold two batches, since the first row of one is paired with the last of the
-// one before. A row of `order` that its batch has met before is stored as -1 - row: it does not count again in SAGA's mean.
+// rows of k numbers, one a row of the batch; r and c hold two batches, since the first row of one is paired with the last of
+// the one before. A row of `order` that its batch has met before is stored as -1 - row: it does not count again in SAGA's mean.
 #pragma once
 
 #include "lanes.cuh"
@@ -44,14 +45,15 @@ struct Job {
     double* losses;
     double* sums;
     Index* exploded;
-    // Shapes and options; k (d + 1), batch k and count are below 2^31. pairs_every is 0 without statistics, averaged -1 without an average, temperature 0 for none.
+    // Shapes and options; k (d + 1), batch k and count are below 2^31. pairs_every is 0 without statistics, averaged -1 without
+    // an average, temperature 0 for none.
     Index n, stride, count, averaged;
     int d, k, batch, pairs_every;
     int soft, intercept, source, use_mean, update_table, statistics, nesterov, constant_rate;
     double lam, temperature, inverse_temperature, l2, l1, momentum, limit;
 };
 
-#define KDVR_PARAMETERS(T)                                                                                                    \
+#define KDVR_PARAMETERS(T)                                                                                                   \
     const T *values, const int *features, const Index *starts, const Index *labels, const T *targets, const T *sample, T *W, \
         const T *anchor, T *table, T *m, T *velocity, double *mean, T *gradient, const Index *order, const double *rates,    \
         T *r, T *c, T *q, T *change, T *work, double *losses, double *sums, Index *exploded, Index n, Index stride,          \
@@ -63,19 +65,31 @@ struct Job {
     Job<T> {                                                                                                                  \
         values, features, starts, labels, targets, sample, W, anchor, table, m, velocity, mean, gradient, order, rates, r, c, \
             q, change, work, losses, sums, exploded, n, stride, count, averaged, d, KDVR_ONE ? 1 : k, batch, pairs_every,     \
-            soft, intercept, source, use_mean, update_table, statistics, nesterov, constant_rate, lam, temperature, inverse_temperature, l2, l1,   \
-            momentum, limit                                                                                                   \
+            soft, intercept, source, use_mean, update_table, statistics, nesterov, constant_rate, lam, temperature,           \
+            inverse_temperature, l2, l1, momentum, limit                                                                      \
     }
 
-KDVR_INLINE int warp_of_block() { return static_cast<int>(threadIdx.x) / 32; }
-KDVR_INLINE int warps_of_block() { return static_cast<int>(blockDim.x) / 32; }
-KDVR_INLINE int warp_of_grid() { return static_cast<int>(blockIdx.x) * warps_of_block() + warp_of_block(); }
-KDVR_INLINE int warps_of_grid() { return static_cast<int>(gridDim.x) * warps_of_block(); }
+KDVR_INLINE int warp_of_block() {
+    return static_cast<int>(threadIdx.x) / 32;
+}
+KDVR_INLINE int warps_of_block() {
+    return static_cast<int>(blockDim.x) / 32;
+}
+KDVR_INLINE int warp_of_grid() {
+    return static_cast<int>(blockIdx.x) * warps_of_block() + warp_of_block();
+}
+KDVR_INLINE int warps_of_grid() {
+    return static_cast<int>(gridDim.x) * warps_of_block();
+}
 
 // k in whole vectors of lanes.
-KDVR_INLINE int padded(int k) { return (k + 31) / 32 * 32; }
+KDVR_INLINE int padded(int k) {
+    return (k + 31) / 32 * 32;
+}
 
-KDVR_INLINE Index row_of(Index entry) { return entry < 0 ? -1 - entry : entry; }
+KDVR_INLINE Index row_of(Index entry) {
+    return entry < 0 ? -1 - entry : entry;
+}
 
 template <int G>
 struct Group {
@@ -86,7 +100,8 @@ struct Group {
 template <class T>
 constexpr int kWidest = 32 / static_cast<int>(sizeof(T));
 
-// Runs f(first output, Group of so many) over outputs 0 .. k - 1: groups of kWidest while there are so many, then halves of that.
+// Runs f(first output, Group of so many) over outputs 0 .. k - 1: groups of kWidest while there are so many, then halves of
+// that.
 template <class T, class F>
 KDVR_INLINE void for_outputs(int k, F f) {
     int j = 0;

@@ -1,8 +1,8 @@
 // Purpose: the kernels of the CUDA backend, one translation unit for nvcc and NVRTC, compiled for one kind of problem:
 // KDVR_REAL (float, double), KDVR_SPARSE (0, 1), KDVR_LOSS (Squared, Logistic, Softmax) and KDVR_ONE (1: one output, 0: more).
 //
-// No sum depends on the number of threads that happen to run: every sum has an owner and an order, there are no atomics, and sums
-// of blocks are added by a second kernel. Same launch, same bits.
+// No sum depends on the number of threads that happen to run: every sum has an owner and an order, there are no atomics, and
+// sums of blocks are added by a second kernel. Same launch, same bits.
 #define KDVR_CUDA
 #include "lanes.cuh"
 #include "pass.cuh"
@@ -68,7 +68,6 @@ KDVR_INLINE void step_launch(const Job<T>& job, Index step) {
     sums.finish(job.sums);
 }
 
-
 using Real = KDVR_REAL;
 #if KDVR_SPARSE
 using Rows = Csr;
@@ -100,7 +99,9 @@ __global__ void __launch_bounds__(256, 1)
     columns(values, rows, starts, R, out, d, k);
 }
 #else
-__global__ void __launch_bounds__(256, 1) kdvr_pass(KDVR_PARAMETERS(Real), double* partial) { pass(KDVR_JOB(Real), partial); }
+__global__ void __launch_bounds__(256, 1) kdvr_pass(KDVR_PARAMETERS(Real), double* partial) {
+    pass(KDVR_JOB(Real), partial);
+}
 
 __global__ void __launch_bounds__(256, 1) kdvr_finish(KDVR_PARAMETERS(Real), Index first, Index rows) {
     finish_rows(KDVR_JOB(Real), first, rows);

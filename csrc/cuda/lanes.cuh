@@ -19,7 +19,9 @@ using Vec = T;
 template <class T>
 constexpr Index kLanes = 32;
 
-KDVR_INLINE int lane() { return static_cast<int>(threadIdx.x) % 32; }
+KDVR_INLINE int lane() {
+    return static_cast<int>(threadIdx.x) % 32;
+}
 
 template <class T>
 KDVR_INLINE T load(const T* p) {
@@ -58,8 +60,8 @@ KDVR_INLINE T largest(T v) {
     return v;
 }
 
-// Lane l gets the sum over all lanes of v[l % P], P a power of two up to 32: P - 1 shuffles and one for each halving that is left,
-// where P sums one by one take 5 P.
+// Lane l gets the sum over all lanes of v[l % P], P a power of two up to 32: P - 1 shuffles and one for each halving that is
+// left, where P sums one by one take 5 P.
 template <int P, int All = P, class T>
 KDVR_INLINE T sum_each(T (&v)[P]) {
     if constexpr (P == 1) {
@@ -79,12 +81,24 @@ KDVR_INLINE T sum_each(T (&v)[P]) {
     }
 }
 
-KDVR_INLINE float exponential(float x) { return expf(x); }
-KDVR_INLINE double exponential(double x) { return exp(x); }
-KDVR_INLINE float logarithm(float x) { return logf(x); }
-KDVR_INLINE double logarithm(double x) { return log(x); }
-KDVR_INLINE float logarithm_1p(float x) { return log1pf(x); }
-KDVR_INLINE double logarithm_1p(double x) { return log1p(x); }
+KDVR_INLINE float exponential(float x) {
+    return expf(x);
+}
+KDVR_INLINE double exponential(double x) {
+    return exp(x);
+}
+KDVR_INLINE float logarithm(float x) {
+    return logf(x);
+}
+KDVR_INLINE double logarithm(double x) {
+    return log(x);
+}
+KDVR_INLINE float logarithm_1p(float x) {
+    return log1pf(x);
+}
+KDVR_INLINE double logarithm_1p(double x) {
+    return log1p(x);
+}
 
 template <class T>
 KDVR_INLINE T exp_nonpositive(T x) {

@@ -1,6 +1,6 @@
-// Purpose: reads of all rows. `pass` is the fused one for dense rows of up to kMostOutputs outputs: a block takes a tile of rows from
-// logits to gradient while its own cache holds them, so that memory is read once. `read_rows` gives logits or residuals row by row
-// (sparse rows, tables), `finish_rows` residuals of logits that a matrix product has left (many outputs).
+// Purpose: reads of all rows. `pass` is the fused one for dense rows of up to kMostOutputs outputs: a block takes a tile of
+// rows from logits to gradient while its own cache holds them, so that memory is read once. `read_rows` gives logits or
+// residuals row by row (sparse rows, tables), `finish_rows` residuals of logits that a matrix product has left (many outputs).
 #pragma once
 
 #include "residual.cuh"
@@ -8,7 +8,8 @@
 
 namespace kdvr::cuda {
 
-constexpr int kPassWarps = 8, kTogether = 4;  // rows whose products a warp forms together, so that a weight is read once for all
+constexpr int kPassWarps = 8,
+              kTogether = 4;  // rows whose products a warp forms together, so that a weight is read once for all
 constexpr int kMostOutputs = 32;
 
 // Rows of a tile; two tiles of residuals and a row a warp lie in shared memory, in less than 48 KB.
@@ -76,7 +77,8 @@ KDVR_INLINE void add_gradient(const Job<T>& job, Index first, int rows, const T*
     }
 }
 
-// All rows at W: sums of s r (x) a and, with an anchor, of s c (x) a, a block's own in `partial` (1 or 2 times k d + k doubles).
+// All rows at W: sums of s r (x) a and, with an anchor, of s c (x) a, a block's own in `partial` (1 or 2 times k d + k
+// doubles).
 template <class T>
 KDVR_INLINE void pass(const Job<T>& job, double* partial) {
     __shared__ T r[kTile<T> * kMostOutputs], c[kTile<T> * kMostOutputs], work[kPassWarps * kMostOutputs];
@@ -85,7 +87,8 @@ KDVR_INLINE void pass(const Job<T>& job, double* partial) {
     const int warp = warp_of_block(), parts = job.source == kNone ? 1 : 2;
     const int size = (job.d + 1) * job.k;
     double* const mine = partial + static_cast<Index>(blockIdx.x) * parts * size;
-    for (Index first = static_cast<Index>(blockIdx.x) * kTile<T>; first < job.n; first += static_cast<Index>(gridDim.x) * kTile<T>) {
+    for (Index first = static_cast<Index>(blockIdx.x) * kTile<T>; first < job.n;
+         first += static_cast<Index>(gridDim.x) * kTile<T>) {
         const int rows = static_cast<int>(job.n - first < kTile<T> ? job.n - first : kTile<T>);
         for (int at = warp * kTogether; at < rows; at += kPassWarps * kTogether) {
             T *const z = r + at * kMostOutputs, *const t = c + at * kMostOutputs, *const norm = norms + warp * kTogether;
@@ -138,8 +141,8 @@ KDVR_INLINE void read_rows(const Job<T>& job, Index first, Index count, Index wh
     if (what == kScaled) sums.finish(job.sums);
 }
 
-// The same with what = kScaled where job.r and job.c hold products W a of the student and of an anchor given by weights; |a|^2 is
-// read from job.q.
+// The same with what = kScaled where job.r and job.c hold products W a of the student and of an anchor given by weights; |a|^2
+// is read from job.q.
 template <class T>
 KDVR_INLINE void finish_rows(const Job<T>& job, Index first, Index count) {
     WarpSums sums;
@@ -185,7 +188,8 @@ KDVR_INLINE void columns(const T* values, const int* rows, const Index* starts, 
 
 // out_i = sum over blocks of partial_{b, i}, in the order of the blocks.
 KDVR_INLINE void reduce(const double* partial, Index blocks, Index size, double* out) {
-    for (Index i = static_cast<Index>(blockIdx.x) * blockDim.x + threadIdx.x; i < size; i += static_cast<Index>(gridDim.x) * blockDim.x) {
+    for (Index i = static_cast<Index>(blockIdx.x) * blockDim.x + threadIdx.x; i < size;
+         i += static_cast<Index>(gridDim.x) * blockDim.x) {
         double total = 0;
         for (Index b = 0; b < blocks; ++b) total += partial[b * size + i];
         out[i] = total;

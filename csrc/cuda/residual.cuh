@@ -1,5 +1,6 @@
-// Purpose: logits of a row -> its residuals r and c, its loss and their products, by one warp (formulas: kdvr_fast/backends/base.py;
-// the losses themselves: ../kdvr/losses.hpp). Output j belongs to lane j % 32 throughout, so that no lane reads what another wrote.
+// Purpose: logits of a row -> its residuals r and c, its loss and their products, by one warp (formulas:
+// kdvr_fast/backends/base.py; the losses themselves: ../kdvr/losses.hpp). Output j belongs to lane j % 32 throughout, so that
+// no lane reads what another wrote.
 #pragma once
 
 #include "job.cuh"
@@ -75,7 +76,7 @@ KDVR_INLINE T loss_of_one(Logistic<T>, T z, T y, T, T e) {
 // One output: all lanes work out the same numbers.
 template <class T, class Rule>
 KDVR_INLINE RowSums<T> residual_one(const Job<T>& job, Index row, T* z, T* t) {
-    const T value = z[0], anchor_value = t[0], y = job.targets[row];
+    const T value = z[0], anchor_value = job.source == kWeights ? t[0] : T(0), y = job.targets[row];
     const T temperature = static_cast<T>(job.temperature), cooled = static_cast<T>(job.inverse_temperature);
     T e = 0, unused = 0;
     const T r = Rule::link(value, e) - y;

@@ -1,5 +1,5 @@
-// Purpose: what depends on how rows are stored, a warp to a row: logits z = W a + b with |a|^2, the product of two rows, and where
-// a weight lies. Lanes take the numbers of the row; groups of outputs share what a lane has read.
+// Purpose: what depends on how rows are stored, a warp to a row: logits z = W a + b with |a|^2, the product of two rows, and
+// where a weight lies. Lanes take the numbers of the row; groups of outputs share what a lane has read.
 #pragma once
 
 #include "job.cuh"
@@ -15,7 +15,7 @@ struct Dense {
     template <class T, class F>
     KDVR_INLINE static void for_numbers(const Job<T>& job, Index row, F f) {
         const T* a = job.values + row * job.stride;
-        #pragma unroll 2
+#pragma unroll 2
         for (int i = lane(); i < job.d; i += 32) f(i, a[i]);
     }
 
@@ -89,7 +89,8 @@ KDVR_INLINE T logits(const Job<T>& job, Index row, const T* W, T* z) {
     return sum<T>(square);
 }
 
-// z = the student's logits, t = the anchor's where weights give it, seen by the whole warp; returns |a|^2, and 1 for the intercept.
+// z = the student's logits, t = the anchor's where weights give it, seen by the whole warp; returns |a|^2, and 1 for the
+// intercept.
 template <class Rows, class T>
 KDVR_INLINE T both_logits(const Job<T>& job, Index row, T* z, T* t) {
     T square = 0;

@@ -1,5 +1,6 @@
-// Purpose: one step on a batch, in two halves with a barrier between them: `forward` takes the batch's rows to residuals, `descend`
-// takes these to new weights. The walk kernel runs both in one block, step after step; large batches get a launch for each.
+// Purpose: one step on a batch, in two halves with a barrier between them: `forward` takes the batch's rows to residuals,
+// `descend` takes these to new weights. The walk kernel runs both in one block, step after step; large batches get a launch for
+// each.
 #pragma once
 
 #include "residual.cuh"
@@ -18,7 +19,8 @@ struct Batch {
     KDVR_INLINE Batch(const Job<T>& job, Index step) {
         first = step * job.batch;
         size = job.count - first < job.batch ? static_cast<int>(job.count - first) : job.batch;
-        const Index numbers = static_cast<Index>(job.batch) * job.k, half = (step & 1) * numbers, other = numbers - half, last = numbers - job.k;
+        const Index numbers = static_cast<Index>(job.batch) * job.k, half = (step & 1) * numbers, other = numbers - half,
+                    last = numbers - job.k;
         r = job.r + half, c = job.c + half;
         r_before = job.r + other + last, c_before = job.c + other + last;
     }
@@ -30,7 +32,8 @@ KDVR_INLINE T* work_of_warp(const Job<T>& job, Index warp) {
     return job.work + warp * 3 * padded(job.k);
 }
 
-// Residuals of a batch: r, c, q = s (r - lam c), the change of SAGA's mean, losses. Warp `warp` of `warps` takes every warps-th row.
+// Residuals of a batch: r, c, q = s (r - lam c), the change of SAGA's mean, losses. Warp `warp` of `warps` takes every warps-th
+// row.
 template <class Rows, class T>
 KDVR_INLINE void forward(const Job<T>& job, Index step, int warp, int warps, WarpSums& sums) {
     const Batch<T> batch(job, step);
@@ -72,7 +75,8 @@ KDVR_INLINE void pairs(const Job<T>& job, Index step, int warp, int warps, WarpS
             xt += r[j] * c_before[j] + c[j] * r_before[j];
             tt += c[j] * c_before[j];
         }
-        const double weight = static_cast<double>(job.sample[row]) * static_cast<double>(job.sample[other]) * static_cast<double>(dot);
+        const double weight =
+            static_cast<double>(job.sample[row]) * static_cast<double>(job.sample[other]) * static_cast<double>(dot);
         xx = sum<T>(xx), xt = sum<T>(xt), tt = sum<T>(tt);
         if (lane() != 0) continue;
         sums.values[kPairXX] += weight * static_cast<double>(xx);
@@ -194,8 +198,8 @@ KDVR_INLINE void descend_alone(const Job<T>& job, Index step) {
 
 constexpr int kStepWarps = 8;
 
-// Dense rows, many blocks of kStepWarps warps: a block owns 32 features at a time, its warps share the rows, and their sums are added
-// in the order of the warps, each warp finishing one output of the group.
+// Dense rows, many blocks of kStepWarps warps: a block owns 32 features at a time, its warps share the rows, and their sums are
+// added in the order of the warps, each warp finishing one output of the group.
 template <class T>
 KDVR_INLINE void descend_shared(const Job<T>& job, Index step) {
     __shared__ T shared[2][kStepWarps][kWidest<T>][32];
@@ -224,8 +228,8 @@ KDVR_INLINE void descend_shared(const Job<T>& job, Index step) {
     }
 }
 
-// Sparse rows: a block owns a range of features and adds the batch's rows one after the other, so that the order of every sum is
-// that of the walk. Then all its weights move, or, where nothing but the gradient moves them, those of the features it met.
+// Sparse rows: a block owns a range of features and adds the batch's rows one after the other, so that the order of every sum
+// is that of the walk. Then all its weights move, or, where nothing but the gradient moves them, those of the features it met.
 template <class T>
 KDVR_INLINE void descend_sparse(const Job<T>& job, Index step, int part, int parts) {
     const Batch<T> batch(job, step);
@@ -238,7 +242,8 @@ KDVR_INLINE void descend_sparse(const Job<T>& job, Index step, int part, int par
     const auto each = [&](auto f) {
         for (int i = 0; i < batch.size; ++i) {
             const Index row = row_of(job.order[batch.first + i]), begin = job.starts[row], end = job.starts[row + 1];
-            const Index from = first_at_least(job.features, begin, end, low), to = first_at_least(job.features, from, end, high);
+            const Index from = first_at_least(job.features, begin, end, low),
+                        to = first_at_least(job.features, from, end, high);
             const int numbers = static_cast<int>(to - from) * k;
             for (int at = threadIdx.x; at < numbers; at += blockDim.x) {
                 const int j = at % k;

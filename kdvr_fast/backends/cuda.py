@@ -1,8 +1,8 @@
 """NVIDIA GPUs: the kernels of csrc/cuda behind the backend contract. Data go to the device once, sums and weights come back.
 
-A step on few numbers is one of thousands in a launch: one block walks the order with the weights in its cache. A step on many is
-two launches on all multiprocessors. Passes over dense rows read memory once, over sparse rows twice (by rows for the residuals,
-by columns for the gradient), and with many outputs go through cuBLAS. Same data, same device: same bits.
+A step on few numbers is one of thousands in a launch: one block walks the order with the weights in its cache. A step on many
+is two launches on all multiprocessors. Passes over dense rows read memory once, over sparse rows twice (by rows for the
+residuals, by columns for the gradient), and with many outputs go through cuBLAS. Same data, same device: same bits.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from .._rows import gram, is_compact, is_sparse, row_numbers
+from .._rows import gram, is_compact, is_on_device, is_sparse, row_numbers
 from .._virtual import is_virtual
 from .base import LARGEST, ControlVariate, FloatArray, Pass, Problem, Session, Step, Sums, Walk, Work
-from .cuda_device import BLOCK_THREADS, SUMS, WALK_THREADS, Device, Kind, find_device
+from .cuda_device import BLOCK_THREADS, SUMS, WALK_THREADS, Device, find_device
 from .cuda_pass import Reader, variate_arguments
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class _Segment:
 
 
 class CudaSession:
-    """See `base.Session`. Weights, and all that is like them, lie on the device in one piece: k d numbers, then the intercept's k."""
+    """See `base.Session`. Weights and what is like them are one array on the device: k d numbers, then the intercept's k."""
 
     def __init__(self, problem: Problem, device: Device) -> None:
         self._problem, self._device, self._xp = problem, device, device.xp
@@ -203,8 +203,9 @@ class CudaSession:
         loss, *moments = self._reader.reduce(given["sums"], SUMS)[: SUMS - 1].tolist()
         if not step.statistics:
             return Sums(rows=rows, loss=loss)
+        names = ("xx", "xt", "tt", "pair_xx", "pair_xt", "pair_tt")
         pairs = max(rows - 1, 0) // step.pairs_every
-        return Sums(rows, loss, *moments[:3], pairs, *moments[3:])
+        return Sums(rows=rows, loss=loss, pairs=pairs, **dict(zip(names, moments, strict=True)))
 
     # -- passes --------------------------------------------------------------------------------------------------------------
 
@@ -251,7 +252,7 @@ class CudaBackend:
         return None
 
     def refusal(self, problem: Problem, work: Work) -> str | None:
-        n, d, k = *problem.X.shape, problem.n_outputs
+        (n, d), k = problem.X.shape, problem.n_outputs
         if work.network is not None:
             return "it trains linear models, no deep ones"
         if problem.loss.functions is not None:
@@ -260,6 +261,8 @@ class CudaBackend:
             return "its rows are arrays of float32 or float64 or sparse ones, neither compact nor virtual"
         if work.step is not None and work.step.compression is not None:
             return "it compresses no weights"
+        if work.full_batch and is_on_device(problem.X):
+            return "a full-batch method reads some rows on the processor, so that X must lie there"
         batch = 1 if work.step is None else work.step.batch_size
         if max(n, k * (d + 1), k * batch) > _MOST:
             return f"it counts rows, weights and residuals of a batch up to {_MOST}, and there are more"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,10 @@ class Kernels:
         files = sorted(path for path in (folder / "cuda").iterdir() if path.suffix in (".cu", ".cuh"))
         # CuPy's cache looks at the code and the options, not at the files that the code includes
         digest = hashlib.sha256(b"".join(path.read_bytes() for path in [*files, folder / "kdvr" / "losses.hpp"])).hexdigest()
-        options = ("-std=c++17", f"-I{folder}", f"-I{folder / 'cuda'}", f"-DKDVR_DIGEST=0x{digest[:8]}", *kind.options())
-        self._module = xp.RawModule(code=(folder / "cuda" / "kernels.cu").read_text(), options=options, backend="nvrtc")
+        # -default-device: lambdas of device code are device code, as nvcc takes it anyway
+        options = ("-std=c++17", "-default-device", f"-I{folder}", f"-I{folder / 'cuda'}", f"-DKDVR_DIGEST=0x{digest[:8]}")
+        code = (folder / "cuda" / "kernels.cu").read_text()
+        self._module = xp.RawModule(code=code, options=(*options, *kind.options()), backend="nvrtc")
         self._nothing = xp.zeros(1, np.uint8)  # where a kernel reads no array
         self._functions: dict[str, Any] = {}
 
@@ -112,4 +115,10 @@ def find_device() -> Device | str:
         count = cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:
         return f"CUDA finds no device ({error}): it needs an NVIDIA GPU and a driver that is new enough for this CuPy"
-    return Device(cupy) if count else "CUDA finds no device: it needs an NVIDIA GPU"
+    return _device(cupy, cupy.cuda.Device().id) if count else "CUDA finds no device: it needs an NVIDIA GPU"
+
+
+@cache
+def _device(xp: Any, number: int) -> Device:
+    """One of CuPy's devices, the current one, and the kernels compiled for it: once a process."""
+    return Device(xp)

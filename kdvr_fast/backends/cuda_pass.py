@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._rows import is_sparse
+from .._rows import is_on_device, is_sparse
 from .base import ControlVariate, FloatArray, Pass, Problem, Sums
 from .cuda_device import BLOCK_THREADS, SUMS, Device, Kind
 
@@ -39,10 +39,10 @@ class Reader:
         self.kernels = device.kernels(kind)
         self._columns: tuple[Any, Any, Any] | None = None
         sample = np.ones(n, self._dtype) if problem.weights is None else problem.weights
-        soft = problem.y.ndim == 2
+        y, soft = problem.y.values if is_on_device(problem.y) else problem.y, problem.y.ndim == 2
         self.arguments: dict[str, Any] = {
             **self._rows(),
-            ("targets" if soft else "labels"): device.array(problem.y, self._dtype if soft else np.int64),
+            ("targets" if soft else "labels"): device.array(y, self._dtype if soft else np.int64),
             "sample": device.array(sample),
             "n": n,
             "d": d,
@@ -56,12 +56,15 @@ class Reader:
         if self._sparse:
             features = X.indices.astype(np.int32, copy=False)
             return {"values": array(X.data), "features": array(features), "starts": array(X.indptr, np.int64)}
-        return {"values": array(X), "stride": self._d}
+        self._dense = X.values if is_on_device(X) else array(X)
+        # rows with gaps between them are read in place too, which an array among the arguments would not be
+        values = self._dense if self._dense.flags.c_contiguous else np.uint64(self._dense.data.ptr)
+        return {"values": values, "stride": self._dense.strides[0] // self._dtype.itemsize}
 
     # -- weights -------------------------------------------------------------------------------------------------------------
 
     def pack(self, coef: NDArray[Any], intercept: NDArray[Any]) -> Any:
-        """W (k, d) and b (k,) as the kernels take them: one array on the device, sparse rows with the outputs of a feature together."""
+        """W (k, d) and b (k,) as the kernels take them, one array on the device (csrc/cuda/job.cuh)."""
         W = np.asarray(coef, self._dtype)
         flat = np.concatenate([(W.T if self._sparse else W).ravel(), np.asarray(intercept, self._dtype)])
         return self._device.array(flat)
@@ -84,13 +87,11 @@ class Reader:
 
     def reduce(self, partial: Any, size: int) -> NDArray[np.float64]:
         """The sum of so many numbers a block over the blocks, in their order, on the host."""
-        return self._reduce(partial, size).get()
-
-    def _reduce(self, partial: Any, size: int) -> Any:
         out = self._xp.empty(size, np.float64)
         blocks = max(1, min(self._device.blocks, -(-size // BLOCK_THREADS)))
         self.kernels.launch_plain("reduce", blocks, partial, np.int64(partial.size // size), np.int64(size), out)
-        return out
+        total: NDArray[np.float64] = out.get()
+        return total
 
     def _read(self, what: int, weights: Any, r: Any, given: dict[str, Any]) -> None:
         """Rows one by one (`read_rows` of csrc/cuda/pass.cuh)."""
@@ -115,11 +116,8 @@ class Reader:
     def combine(self, numbers: FloatArray) -> FloatArray:
         """Sum over i of numbers_i (x) a_i, (k, d), from numbers (k, n)."""
         R = self._device.array(numbers.T, self._dtype)
-        if self._sparse:
-            G = self._by_columns(R).get().reshape(self._d, self._k).T
-        else:
-            G = self._xp.matmul(R.T, self.arguments["values"]).get()
-        return np.ascontiguousarray(G, self._dtype)
+        G = self._by_columns(R).reshape(self._d, self._k).T if self._sparse else self._xp.matmul(R.T, self._dense)
+        return np.ascontiguousarray(G.get(), self._dtype)
 
     # -- one pass ------------------------------------------------------------------------------------------------------------
 
@@ -176,7 +174,7 @@ class Reader:
         totals = [xp.zeros((d + 1) * k, np.float64) for _ in range(1 if given["source"] == 0 else 2)]
         size = max(1, min(_CHUNK_ROWS, _CHUNK_NUMBERS // k))
         for first in range(0, self._n, size):
-            A = self.arguments["values"][first : first + size]
+            A = self._dense[first : first + size]
             r = xp.matmul(A, weights[: k * d].reshape(k, d).T)
             c = xp.matmul(A, given["anchor"][: k * d].reshape(k, d).T) if given["source"] == 1 else xp.empty_like(r)
             norms = (A * A).sum(axis=1)
