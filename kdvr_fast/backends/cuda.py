@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from .deep import DeepSession
 
 _MOST = 2**31 - 1  # the kernels count weights, rows and the residuals of a batch in 32 bits
-_WALK_WORK = 1 << 18  # multiply-adds of a step up to which one block is quicker than two launches: an estimate, not measured
-_PIECE_WORK = 1 << 30  # of a launch: some 50 ms, after which a pending Ctrl-C is seen
-_STEP_WORK = 1 << 15  # of a step that does nothing
 
 
 @dataclass(frozen=True)
@@ -180,8 +177,8 @@ class CudaSession:
         work = step.batch_size * row_numbers(X) * self._k * sides
         if is_sparse(X) and (variate.use_mean or step.l2 or step.l1 or step.momentum or step.average):
             work += self._d * self._k
-        alone = work <= _WALK_WORK
-        return _Segment(first, last, alone, max(1, _PIECE_WORK // (work + _STEP_WORK)))
+        tuning = self._device.tuning
+        return _Segment(first, last, work <= tuning.walk_work, max(1, tuning.piece_work // (work + tuning.step_work)))
 
     def _steps(self, given: dict[str, Any], segment: _Segment) -> int | None:
         """Make steps; the number of the one whose loss passed the limit, or None."""
@@ -241,14 +238,14 @@ class CudaBackend:
     name = "cuda"
 
     def __init__(self, device: Device | None = None) -> None:
-        self._device = device
+        self.device = device
 
     def unavailable(self) -> str | None:
-        if self._device is None:
+        if self.device is None:
             found = find_device()
             if isinstance(found, str):
                 return found
-            self._device = found
+            self.device = found
         return None
 
     def refusal(self, problem: Problem, work: Work) -> str | None:
@@ -269,9 +266,9 @@ class CudaBackend:
         return None
 
     def open(self, problem: Problem, n_threads: int | None = None) -> Session:
-        if self._device is None:
+        if self.device is None:
             raise RuntimeError("the CUDA backend has no device: ask `unavailable` first")
-        return CudaSession(problem, self._device)
+        return CudaSession(problem, self.device)
 
     def open_deep(self, problem: Problem, network: Network, n_threads: int | None = None) -> DeepSession:
         return _no_layers()

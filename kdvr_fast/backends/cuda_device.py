@@ -33,6 +33,21 @@ _LOSSES = {"squared": "Squared", "logistic": "Logistic", "softmax": "Softmax"}
 
 
 @dataclass(frozen=True)
+class Tuning:
+    """When a device does what; the numbers are estimates, to be measured on hardware by tests/gpu/benchmark.py.
+
+    walk_work: multiply-adds of a step up to which one block is quicker than two launches on all. piece_work: of a launch, some
+    50 ms, after which a pending Ctrl-C is seen. step_work: what a step costs that does nothing. fused_outputs: outputs up to
+    which a dense pass is the fused kernel, at most 32 (kMostOutputs of csrc/cuda/pass.cuh); more go through matrix products.
+    """
+
+    walk_work: int = 1 << 18
+    piece_work: int = 1 << 30
+    step_work: int = 1 << 15
+    fused_outputs: int = 32
+
+
+@dataclass(frozen=True)
 class Kind:
     """What kernels are compiled for: type of the numbers, sparse rows, the loss by its name, one output or more."""
 
@@ -45,6 +60,9 @@ class Kind:
         """Macros of csrc/cuda/kernels.cu."""
         given = {"REAL": _REALS[self.dtype], "SPARSE": int(self.sparse), "LOSS": _LOSSES[self.loss], "ONE": int(self.one)}
         return tuple(f"-DKDVR_{name}={value}" for name, value in given.items())
+
+
+_TUNING = Tuning()
 
 
 class Kernels:
@@ -78,8 +96,8 @@ class Kernels:
 class Device:
     """An array module and what it says of its device."""
 
-    def __init__(self, xp: Any) -> None:
-        self.xp = xp
+    def __init__(self, xp: Any, tuning: Tuning = _TUNING) -> None:
+        self.xp, self.tuning = xp, tuning
         self.blocks = _BLOCKS_EACH * int(xp.cuda.Device().attributes["MultiProcessorCount"])
         self._kernels: dict[Kind, Kernels] = {}
 

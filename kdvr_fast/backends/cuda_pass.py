@@ -11,8 +11,7 @@ from .._rows import is_on_device, is_sparse
 from .base import ControlVariate, FloatArray, Pass, Problem, Sums
 from .cuda_device import BLOCK_THREADS, SUMS, Device, Kind
 
-_FUSED_OUTPUTS = 32  # kMostOutputs of csrc/cuda/pass.cuh; more go through matrix products
-_TILE = {4: 64, 8: 32}  # rows of a tile there, by bytes of a number
+_TILE = {4: 64, 8: 32}  # rows of a tile (csrc/cuda/pass.cuh) by bytes of a number
 _PARTIAL_BYTES = 1 << 28  # of the blocks' own gradients
 _CHUNK_NUMBERS = 1 << 22  # of logits of many outputs held at once
 _CHUNK_ROWS = 8192  # whose gradient is summed in X's type before it is added in float64
@@ -126,7 +125,7 @@ class Reader:
         given = {**anchors, **variate_arguments(variate), "statistics": True}
         if self._sparse:
             sums, gradients = self._sparse_pass(weights, given)
-        elif self._k <= _FUSED_OUTPUTS:
+        elif self._k <= self._device.tuning.fused_outputs:
             sums, gradients = self._fused_pass(weights, given)
         else:
             sums, gradients = self._product_pass(weights, given)
