@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from .._rows import gram, is_compact, is_on_device, is_sparse, row_numbers
 from .._virtual import is_virtual
-from .base import LARGEST, ControlVariate, FloatArray, Pass, Problem, Session, Step, Sums, Walk, Work
+from .base import LARGEST, ControlVariate, FloatArray, Pass, Problem, Session, State, Step, Sums, Walk, Work
 from .cuda_device import BLOCK_THREADS, SUMS, WALK_THREADS, Device, find_device
 from .cuda_pass import Reader, variate_arguments
 
@@ -53,7 +53,7 @@ class CudaSession:
         self._gradient = self._xp.zeros(2 * size if is_sparse(problem.X) else 1, self._dtype)
         self._table: Any = None
         self._averaged = 0
-        self._cached = self._centered = False
+        self._moved = self._cached = self._centered = False
 
     # -- weights and anchors -------------------------------------------------------------------------------------------------
 
@@ -61,7 +61,7 @@ class CudaSession:
         self._W = self._reader.pack(coef, intercept)
         self._velocity.fill(0)
         self._mean = self._W.astype(np.float64)
-        self._averaged = 0
+        self._averaged, self._moved = 0, False
 
     def weights(self) -> tuple[FloatArray, FloatArray]:
         return self._reader.unpack(self._W)
@@ -97,6 +97,36 @@ class CudaSession:
     def set_mean(self, mean: NDArray[Any], mean_intercept: NDArray[Any]) -> None:
         self._m = self._reader.pack(mean, mean_intercept)
 
+    def state(self, *, anchor: bool = False, table: bool = False) -> State:
+        pairs = {"coef": self._W}
+        pairs |= {"velocity": self._velocity} if self._moved else {}
+        pairs |= {"average": self._mean} if self._averaged else {}
+        pairs |= {"anchor": self._anchor, "mean": self._m} if anchor else {}
+        state: State = {"counts": np.array([self._averaged, 0])}
+        for name, weights in pairs.items():
+            state[name], state["intercept" if name == "coef" else f"{name}_intercept"] = self._reader.unpack(weights)
+        if anchor:
+            state["anchor_flags"] = np.array([self._cached, self._centered])
+        if table and self._table is not None:
+            state["table"] = self._table.get()
+        return state
+
+    def set_state(self, state: State) -> None:
+        self.set_weights(state["coef"], state["intercept"])
+        self._averaged = int(state["counts"][0])
+        if "velocity" in state:
+            self._velocity, self._moved = self._reader.pack(state["velocity"], state["velocity_intercept"]), True
+        if "average" in state:
+            self._mean = self._reader.pack(state["average"], state["average_intercept"], np.float64)
+        if "anchor_flags" not in state:
+            return
+        cached, centered = (bool(flag) for flag in state["anchor_flags"])
+        self.anchor_at(state["anchor"], state["anchor_intercept"], cached=cached and "table" not in state, mean=False)
+        if "table" in state:
+            self.anchor_table(state["table"], mean=False)
+        self.set_mean(state["mean"], state["mean_intercept"])
+        self._cached, self._centered = cached, centered
+
     # -- the walk ------------------------------------------------------------------------------------------------------------
 
     def epoch(
@@ -123,6 +153,7 @@ class CudaSession:
                 done = min(rows, (exploded + 1) * b)
                 return Walk(self._walk_sums(given, done, step), exploded, passes, exploded=True)
         self._averaged += n_steps if step.average else 0
+        self._moved |= step.momentum > 0
         return Walk(self._walk_sums(given, rows, step), n_steps, passes)
 
     def _walk_arguments(

@@ -62,10 +62,11 @@ class Reader:
 
     # -- weights -------------------------------------------------------------------------------------------------------------
 
-    def pack(self, coef: NDArray[Any], intercept: NDArray[Any]) -> Any:
-        """W (k, d) and b (k,) as the kernels take them, one array on the device (csrc/cuda/job.cuh)."""
-        W = np.asarray(coef, self._dtype)
-        flat = np.concatenate([(W.T if self._sparse else W).ravel(), np.asarray(intercept, self._dtype)])
+    def pack(self, coef: NDArray[Any], intercept: NDArray[Any], dtype: type[np.float64] | None = None) -> Any:
+        """W (k, d) and b (k,) as the kernels take them: one array on the device, by default of X's type (csrc/cuda/job.cuh)."""
+        dtype = self._dtype if dtype is None else dtype
+        W = np.asarray(coef, dtype)
+        flat = np.concatenate([(W.T if self._sparse else W).ravel(), np.asarray(intercept, dtype)])
         return self._device.array(flat)
 
     def unpack(self, weights: Any) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import test_parity as parity
+import test_state as state
 from hypothesis import HealthCheck, given, settings
 from problems import LOSS_NAMES, VARIATES, make_problem, prepare, variates_of
 from test_parity import Case, cases, compare
@@ -93,3 +94,12 @@ def test_the_same_bits_every_time(way, dtype, density):
         results.append([*session.weights(), read.grad, read.anchor_grad, np.array([walk.sums.xt, walk.sums.pair_xt])])
     for other in results[1:]:
         assert all(np.array_equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_a_cached_anchor_is_made_again_and_renewed_as_before(way, sparse):
+    state.test_a_cached_anchor_is_made_again_and_renewed_as_before("cuda", sparse)
+
+
+def test_without_an_anchor_a_state_fits_other_rows_and_leaves_their_anchor(way):
+    state.test_without_an_anchor_a_state_fits_other_rows_and_leaves_their_anchor("cuda")
