@@ -213,15 +213,15 @@ class CudaSession:
 
     def _steps(self, given: dict[str, Any], segment: _Segment) -> int | None:
         """Make steps; the number of the one whose loss passed the limit, or None."""
-        kernels, blocks = self._kernels, self._device.blocks
+        kernels, blocks, common = self._kernels, self._device.blocks, self._kernels.arguments(given)
         for start in range(segment.first, segment.last, segment.piece):
             end = min(start + segment.piece, segment.last)
             if segment.alone:
-                kernels.launch("walk", 1, given, np.int64(start), np.int64(end), threads=WALK_THREADS)
+                kernels.launch("walk", 1, *common, np.int64(start), np.int64(end), threads=WALK_THREADS)
             else:
                 for t in range(start, end):
-                    kernels.launch("forward", blocks, given, np.int64(t))
-                    kernels.launch("step", blocks, given, np.int64(t))
+                    kernels.launch("forward", blocks, *common, np.int64(t))
+                    kernels.launch("step", blocks, *common, np.int64(t))
             exploded = int(given["exploded"].get()[0])  # waits for the piece
             if exploded:
                 return exploded - 1

@@ -66,7 +66,7 @@ _TUNING = Tuning()
 
 
 class Kernels:
-    """The compiled kernels of one kind of problem. `launch` takes their arguments by name."""
+    """The compiled kernels of one kind of problem."""
 
     def __init__(self, xp: Any, kind: Kind) -> None:
         folder = source_folder()
@@ -80,14 +80,13 @@ class Kernels:
         self._nothing = xp.zeros(1, np.uint8)  # where a kernel reads no array
         self._functions: dict[str, Any] = {}
 
-    def launch(self, name: str, blocks: int, given: dict[str, Any], *own: Any, threads: int = BLOCK_THREADS) -> None:
-        """Run kernel `name` with the arguments that all kernels have, arrays and numbers by name, and its own after them."""
-        arrays = [given.get(key, self._nothing) for key in POINTERS]
-        numbers = [kind(given.get(key, 0)) for key, kind in NUMBERS.items()]
-        self.launch_plain(name, blocks, *arrays, *numbers, *own, threads=threads)
+    def arguments(self, given: dict[str, Any]) -> tuple[Any, ...]:
+        """What kernels take in common, from arrays and numbers by name; 0 and an array that is not read where there is none."""
+        arrays = (given.get(key, self._nothing) for key in POINTERS)
+        return (*arrays, *(kind(given.get(key, 0)) for key, kind in NUMBERS.items()))
 
-    def launch_plain(self, name: str, blocks: int, *arguments: Any, threads: int = BLOCK_THREADS) -> None:
-        """Run a kernel that has arguments of its own alone."""
+    def launch(self, name: str, blocks: int, *arguments: Any, threads: int = BLOCK_THREADS) -> None:
+        """Run a kernel: with `arguments`, and its own after them, or with its own alone."""
         if name not in self._functions:
             self._functions[name] = self._module.get_function(f"kdvr_{name}")
         self._functions[name]((blocks,), (threads,), arguments)

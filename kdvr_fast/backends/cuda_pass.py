@@ -89,7 +89,7 @@ class Reader:
         """The sum of so many numbers a block over the blocks, in their order, on the host."""
         out = self._xp.empty(size, np.float64)
         blocks = max(1, min(self._device.blocks, -(-size // BLOCK_THREADS)))
-        self.kernels.launch_plain("reduce", blocks, partial, np.int64(partial.size // size), np.int64(size), out)
+        self.kernels.launch("reduce", blocks, partial, np.int64(partial.size // size), np.int64(size), out)
         total: NDArray[np.float64] = out.get()
         return total
 
@@ -97,8 +97,8 @@ class Reader:
         """Rows one by one (`read_rows` of csrc/cuda/pass.cuh)."""
         blocks = self._device.blocks
         work = self.work(blocks * BLOCK_THREADS // 32)
-        arguments = {**self.arguments, "W": weights, "r": r, "work": work, **given}
-        self.kernels.launch("rows", blocks, arguments, np.int64(0), np.int64(self._n), np.int64(what))
+        arguments = self.kernels.arguments({**self.arguments, "W": weights, "r": r, "work": work, **given})
+        self.kernels.launch("rows", blocks, *arguments, np.int64(0), np.int64(self._n), np.int64(what))
 
     def logits(self, weights: Any) -> FloatArray:
         """W a_i + b of all rows, (n, k) on the host."""
@@ -142,7 +142,8 @@ class Reader:
         blocks = min(self._device.blocks, -(-self._n // _TILE[self._dtype.itemsize]))
         blocks = max(1, min(blocks, _PARTIAL_BYTES // (8 * parts * size)))
         partial, sums = self._xp.zeros(blocks * parts * size, np.float64), self._xp.zeros(blocks * SUMS, np.float64)
-        self.kernels.launch("pass", blocks, {**self.arguments, "W": weights, "sums": sums, **given}, partial)
+        arguments = self.kernels.arguments({**self.arguments, "W": weights, "sums": sums, **given})
+        self.kernels.launch("pass", blocks, *arguments, partial)
         return sums, list(self.reduce(partial, parts * size).reshape(parts, size))
 
     def _sparse_pass(self, weights: Any, given: dict[str, Any]) -> tuple[Any, list[NDArray[np.float64]]]:
@@ -164,7 +165,7 @@ class Reader:
             self._columns = array(by_columns.data), array(by_columns.indices, np.int32), array(by_columns.indptr, np.int64)
         out = self._xp.empty(self._d * self._k, np.float64)
         d, k = np.int32(self._d), np.int32(self._k)
-        self.kernels.launch_plain("columns", self._device.blocks, *self._columns, R, out, d, k)
+        self.kernels.launch("columns", self._device.blocks, *self._columns, R, out, d, k)
         return out
 
     def _product_pass(self, weights: Any, given: dict[str, Any]) -> tuple[Any, list[NDArray[np.float64]]]:
@@ -178,8 +179,9 @@ class Reader:
             r = xp.matmul(A, weights[: k * d].reshape(k, d).T)
             c = xp.matmul(A, given["anchor"][: k * d].reshape(k, d).T) if given["source"] == 1 else xp.empty_like(r)
             norms = (A * A).sum(axis=1)
-            arguments = {**self.arguments, "W": weights, "r": r, "c": c, "q": norms, "work": work, "sums": sums, **given}
-            self.kernels.launch("finish", blocks, arguments, np.int64(first), np.int64(len(A)))
+            own = {"W": weights, "r": r, "c": c, "q": norms, "work": work, "sums": sums}
+            arguments = self.kernels.arguments({**self.arguments, **own, **given})
+            self.kernels.launch("finish", blocks, *arguments, np.int64(first), np.int64(len(A)))
             for total, R in zip(totals, (r, c), strict=False):
                 total[: k * d] += xp.matmul(R.T, A).astype(np.float64).ravel()
                 total[k * d :] += R.sum(axis=0, dtype=np.float64)
