@@ -99,7 +99,7 @@ __global__ void __launch_bounds__(256, 1)
     columns(values, rows, starts, R, out, d, k);
 }
 #else
-__global__ void __launch_bounds__(256, 1) kdvr_pass(KDVR_PARAMETERS(Real), double* partial) {
+__global__ void __launch_bounds__(256, 2) kdvr_pass(KDVR_PARAMETERS(Real), double* partial) {
     pass(KDVR_JOB(Real), partial);
 }
 

@@ -8,47 +8,55 @@
 
 namespace kdvr::cuda {
 
-constexpr int kPassWarps = 8,
-              kTogether = 4;  // rows whose products a warp forms together, so that a weight is read once for all
+constexpr int kPassWarps = 8;
 constexpr int kMostOutputs = 32;
+
+// Rows whose products a warp forms together, so that a weight is read once for all of them.
+template <class T>
+constexpr int kTogether = 32 / static_cast<int>(sizeof(T));
 
 // Rows of a tile; two tiles of residuals and a row a warp lie in shared memory, in less than 48 KB.
 template <class T>
-constexpr int kTile = sizeof(T) == 4 ? 64 : 32;
+constexpr int kTile = kPassWarps * kTogether<T>;
 
 // z (rows of kMostOutputs numbers) = W a + b of rows first .. first + kTogether - 1, and their |a|^2: sums over a register tile
-// of kTogether rows by a group of outputs. Rows beyond `last` repeat it and are not used.
+// of these rows by a group of outputs. Rows beyond `last` repeat it and are not used.
 template <class T>
 KDVR_INLINE void logits_of_tile(const Job<T>& job, Index first, Index last, const T* W, T* z, T* norms) {
-    const T* a[kTogether];
+    constexpr int R = kTogether<T>;
+    const T* a[R];
 #pragma unroll
-    for (int i = 0; i < kTogether; ++i) a[i] = job.values + (first + i < last ? first + i : last) * job.stride;
-    T square[kTogether] = {};
+    for (int i = 0; i < R; ++i) a[i] = job.values + (first + i < last ? first + i : last) * job.stride;
+    T square[R] = {};
     for_outputs<T>(job.k, [&](int j0, auto group) {
         constexpr int G = decltype(group)::size;
-        T part[kTogether * G] = {};
+        constexpr int P = R * G < 32 ? R * G : 32, rows = P / G;  // sums that lanes can hold, and their rows
+        T part[R / rows][P] = {};
 #pragma unroll 1
         for (int f = lane(); f < job.d; f += 32) {
             T w[G];
 #pragma unroll
             for (int j = 0; j < G; ++j) w[j] = W[(j0 + j) * job.d + f];
 #pragma unroll
-            for (int i = 0; i < kTogether; ++i) {
+            for (int i = 0; i < R; ++i) {
                 const T number = a[i][f];
                 if (j0 == 0) square[i] += number * number;
 #pragma unroll
-                for (int j = 0; j < G; ++j) part[i * G + j] += w[j] * number;
+                for (int j = 0; j < G; ++j) part[i / rows][i % rows * G + j] += w[j] * number;
             }
         }
-        const T total = sum_each<kTogether * G>(part);
         const int i = lane() / G, j = lane() % G;
-        if (i < kTogether) z[i * kMostOutputs + j0 + j] = total + W[job.k * job.d + j0 + j];
+#pragma unroll
+        for (int part_of_rows = 0; part_of_rows < R / rows; ++part_of_rows) {
+            const T total = sum_each<P>(part[part_of_rows]);
+            if (i < rows) z[(part_of_rows * rows + i) * kMostOutputs + j0 + j] = total + W[job.k * job.d + j0 + j];
+        }
     });
-    for (int i = 0; i < kTogether; ++i) {
+    for (int i = 0; i < R; ++i) {
         if (lane() >= job.k) z[i * kMostOutputs + lane()] = kPadding<T>;
     }
-    const T total = sum_each<kTogether>(square);
-    if (lane() < kTogether) norms[lane()] = total + static_cast<T>(job.intercept);
+    const T total = sum_each<R>(square);
+    if (lane() < R) norms[lane()] = total + static_cast<T>(job.intercept);
 }
 
 // Adds sum over a tile's rows of r (x) a, and of r for the intercept, to `out` (k d + k doubles); threads own features.
@@ -82,33 +90,30 @@ KDVR_INLINE void add_gradient(const Job<T>& job, Index first, int rows, const T*
 template <class T>
 KDVR_INLINE void pass(const Job<T>& job, double* partial) {
     __shared__ T r[kTile<T> * kMostOutputs], c[kTile<T> * kMostOutputs], work[kPassWarps * kMostOutputs];
-    __shared__ T norms[kPassWarps * kTogether];
+    __shared__ T norms[kTile<T>];
     WarpSums sums;
-    const int warp = warp_of_block(), parts = job.source == kNone ? 1 : 2;
+    const int parts = job.source == kNone ? 1 : 2, at = warp_of_block() * kTogether<T>;
     const int size = (job.d + 1) * job.k;
     double* const mine = partial + static_cast<Index>(blockIdx.x) * parts * size;
     for (Index first = static_cast<Index>(blockIdx.x) * kTile<T>; first < job.n;
          first += static_cast<Index>(gridDim.x) * kTile<T>) {
         const int rows = static_cast<int>(job.n - first < kTile<T> ? job.n - first : kTile<T>);
-        for (int at = warp * kTogether; at < rows; at += kPassWarps * kTogether) {
-            T *const z = r + at * kMostOutputs, *const t = c + at * kMostOutputs, *const norm = norms + warp * kTogether;
+        T *const z = r + at * kMostOutputs, *const t = c + at * kMostOutputs;
 #pragma unroll 1  // the anchor's logits first
-            for (int student = job.source != kWeights; student < 2; ++student) {
-                logits_of_tile(job, first + at, job.n - 1, student ? job.W : job.anchor, student ? z : t, norm);
-            }
+        for (int student = job.source != kWeights; student < 2 && at < rows; ++student) {
+            logits_of_tile(job, first + at, job.n - 1, student ? job.W : job.anchor, student ? z : t, norms + at);
+        }
+        __syncwarp();
+        for (int i = 0; i < kTogether<T> && at + i < rows; ++i) {
+            const Index row = first + at + i;
+            T *const zi = z + i * kMostOutputs, *const ti = t + i * kMostOutputs;
+            const T s = job.sample[row];
+            sums.add(residuals(job, row, zi, ti, work + warp_of_block() * kMostOutputs), s, norms[at + i]);
             __syncwarp();
-            for (int i = 0; i < kTogether && at + i < rows; ++i) {
-                const Index row = first + at + i;
-                T *const zi = z + i * kMostOutputs, *const ti = t + i * kMostOutputs;
-                const T s = job.sample[row];
-                sums.add(residuals(job, row, zi, ti, work + warp * kMostOutputs), s, norm[i]);
-                __syncwarp();
-                if (lane() < job.k) {
-                    zi[lane()] *= s;
-                    if (parts == 2) ti[lane()] *= s;
-                }
+            if (lane() < job.k) {
+                zi[lane()] *= s;
+                if (parts == 2) ti[lane()] *= s;
             }
-            __syncwarp();
         }
         __syncthreads();
         add_gradient(job, first, rows, r, mine);
