@@ -1,7 +1,7 @@
 """The device behind the CUDA backend: an array module (CuPy), the kernels compiled for a kind of problem, and their launches.
 
-Nothing else in the package touches CuPy. The module is a parameter, so that an emulated one can stand in for it. Work goes to
-CuPy's current stream (``with stream: solve(...)``); kernels are compiled at first use by NVRTC and kept in CuPy's cache.
+The module is a parameter, so that an emulated one can stand in for it. Work goes to CuPy's current stream
+(``with stream: solve(...)``); kernels are compiled at first use by NVRTC and kept in CuPy's cache.
 """
 
 from __future__ import annotations
