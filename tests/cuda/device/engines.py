@@ -1,0 +1,68 @@
+"""What runs a kernel: an engine has the kernels of a source, their parameters, and a way to launch one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from ptx import Program, Traffic, parse
+from ptx.parser import DTYPES
+
+from .launch import Call, Slot
+from .memory import Memory
+from .nvrtc import compile_ptx
+
+
+class Module(Protocol):
+    """A compiled source."""
+
+    def slots(self, name: str) -> list[Slot]:
+        """The parameters of a kernel; KeyError or PTXError if there is none of that name."""
+
+    def launch(self, call: Call) -> None:
+        """Runs it to the end."""
+
+
+class Engine(Protocol):
+    """Compiles sources for a device's memory."""
+
+    def compile(self, code: str, options: Sequence[str], memory: Memory) -> Module: ...
+
+
+class PtxEngine:
+    """NVRTC's PTX in the interpreter. `traffic`, where given, counts the bytes of all launches by the labels of buffers."""
+
+    def __init__(self, traffic: Traffic | None = None, architecture: str = "compute_80") -> None:
+        self.traffic, self.architecture = traffic, architecture
+        self.launches: list[Call] = []
+
+    def compile(self, code: str, options: Sequence[str], memory: Memory) -> Module:
+        return _PtxModule(self, compile_ptx(code, tuple(options), self.architecture), memory)
+
+
+class _PtxModule:
+    def __init__(self, engine: PtxEngine, text: str, memory: Memory) -> None:
+        self.engine, self.text, self.memory = engine, text, memory
+        self.entries = {}
+        self.programs: dict[tuple[str, int, int, int], Program] = {}
+
+    def _entry(self, name: str):
+        if name not in self.entries:
+            self.entries[name] = parse(self.text, name)
+        return self.entries[name]
+
+    def slots(self, name: str) -> list[Slot]:
+        return [Slot(p.nbytes, "f" if DTYPES[p.type].kind == "f" else "i") for p in self._entry(name).parameters]
+
+    def launch(self, call: Call) -> None:
+        key = call.name, call.blocks, call.threads, call.shared
+        if key not in self.programs:
+            self.programs[key] = Program(self._entry(call.name), call.blocks, call.threads, self.memory, call.shared)
+        self.engine.launches.append(call)
+        self.programs[key].run(call.arguments, self.engine.traffic)
+
+
+def addresses(call: Call) -> list[int]:
+    """The addresses among a call's arguments."""
+    return [int(value) for value in call.arguments if value.dtype == np.uint64]
