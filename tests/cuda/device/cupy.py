@@ -128,7 +128,7 @@ class EmulatedCupy:
 
     # -- kernels ---------------------------------------------------------------------------------------------------------
 
-    def RawModule(self, *, code: str, options: Sequence[str] = (), backend: str = "nvrtc", **kwargs: Any) -> RawModule:  # noqa: N802
+    def RawModule(self, *, code: str, options: Sequence[str] = (), backend: str = "nvrtc", **kwargs: Any) -> RawModule:
         if backend != "nvrtc" or kwargs.pop("name_expressions", None) or kwargs:
             raise TypeError(
                 f"the emulated RawModule takes code, options and backend='nvrtc', not {backend!r}, {sorted(kwargs)}"

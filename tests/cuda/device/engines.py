@@ -8,6 +8,8 @@ from typing import Protocol
 import numpy as np
 from ptx import Program, Traffic, parse
 from ptx.parser import DTYPES
+from shim.build import Compiler, Patch
+from shim.library import Library
 
 from .launch import Call, Slot
 from .memory import Memory
@@ -63,6 +65,24 @@ class _PtxModule:
         self.programs[key].run(call.arguments, self.engine.traffic)
 
 
-def addresses(call: Call) -> list[int]:
-    """The addresses among a call's arguments."""
-    return [int(value) for value in call.arguments if value.dtype == np.uint64]
+class ShimEngine:
+    """The source itself, compiled by g++ and run on the CPU. `flavour`: "plain", or "race" to be watched."""
+
+    def __init__(self, compiler: Compiler, flavour: str = "plain", seed: int = 0, patches: Sequence[Patch] = ()) -> None:
+        self.compiler, self.flavour, self.seed, self.patches = compiler, flavour, seed, patches
+
+    def compile(self, code: str, options: Sequence[str], memory: Memory) -> Module:
+        library = Library(self.compiler.build(code, options, self.flavour, self.patches), self.seed)
+        return _ShimModule(library, memory)
+
+
+class _ShimModule:
+    def __init__(self, library: Library, memory: Memory) -> None:
+        self.library, self.memory = library, memory
+
+    def slots(self, name: str) -> list[Slot]:
+        return self.library.slots(name)
+
+    def launch(self, call: Call) -> None:
+        blocks = {self.memory.at(int(value)) for value in call.arguments if value.dtype == np.uint64} - {None}
+        self.library.launch(call, [(block.address, block.nbytes) for block in blocks if block is not None])

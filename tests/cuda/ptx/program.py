@@ -14,7 +14,7 @@ import numpy as np
 from device.memory import Memory
 from numpy.typing import NDArray
 
-from .errors import PTXError
+from .errors import Apart, PTXError
 from .instructions import Builder, Operation, is_terminator
 from .lanes import Lanes, State
 from .memory import Access
@@ -63,20 +63,51 @@ class Program:
 
     def _run(self) -> None:
         self.groups: dict[int, Lanes] = {0: None}
+        self.stuck: dict[int, tuple[int, ...]] = {}
+        self.alone = PTXError()
         self.waiting: dict[int, NDArray[np.int64]] = {}
+        self.parked: dict[int, NDArray[np.int64]] = {}
         self.ended = np.zeros(self.state.n, bool)
         while True:
             while self.groups:
                 at = min(self.groups)
-                lanes = self.groups.pop(at)
-                block = self.blocks.get(at) or self._build(at)
-                for operation in block.operations:
-                    operation(lanes)
-                self.instructions += len(block.operations) + 1
-                self._leave(block, lanes)
-            if not self.waiting:
+                self._execute(at, self.groups.pop(at))
+            if self.parked:
+                self._unpark()
+            elif self.waiting:
+                self._release()
+            else:
                 return
-            self._release()
+
+    def _execute(self, at: int, lanes: Lanes) -> None:
+        block = self.blocks.get(at) or self._build(at)
+        for j, operation in enumerate(block.operations):
+            try:
+                operation(lanes)
+            except Apart as apart:
+                self._park(at + j, lanes, apart)
+                return
+        self.instructions += len(block.operations) + 1
+        self._leave(block, lanes)
+
+    def _park(self, at: int, lanes: Lanes, apart: Apart) -> None:
+        """Lanes that wait for others of their warp stay at this instruction, the rest go on from it."""
+        before = self.parked.get(at, np.empty(0, np.int64))
+        self.parked[at] = np.union1d(before, apart.lanes)
+        self.alone = apart.error
+        rest = _without(lanes, apart.lanes, self.state.n)
+        if rest is not None and len(rest):
+            self._join(at, rest)
+
+    def _unpark(self) -> None:
+        """All others have gone as far as they can: those that wait in a warp try again, together with who came since."""
+        parked = {at: tuple(lanes) for at, lanes in self.parked.items()}
+        if parked == self.stuck:
+            raise self.alone
+        self.stuck = parked
+        for at, lanes in self.parked.items():
+            self._join(at, None if len(lanes) == self.state.n else lanes)
+        self.parked = {}
 
     def _build(self, at: int) -> _Block:
         heads, operations, i = set(self.entry.labels.values()), list[Operation](), at

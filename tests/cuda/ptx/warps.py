@@ -1,4 +1,4 @@
-"""Instructions that lanes of a warp execute together. Every lane that the mask names must be there."""
+"""Instructions that lanes of a warp execute together. Lanes wait for all that the mask names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import PTXError
+from .errors import Apart, PTXError
 from .lanes import WARP, Lanes, State, chosen
 from .parser import Instruction
 
@@ -34,16 +34,18 @@ class Warps:
             return
         warp, lane = chosen(self.state.warp, lanes), chosen(self.state.lane, lanes)
         mask = np.broadcast_to(np.asarray(mask, np.uint32), warp.shape)
-        absent = (self._bits(lanes)[warp] & mask) != mask
+        whole = np.arange(self.state.n) if lanes is None else lanes
         outside = (mask >> lane.astype(np.uint32) & np.uint32(1)) == 0
-        for bad, what in ((absent, "a lane that the mask names is not there"), (outside, "the lane is not in its own mask")):
-            if bad.any():
-                j = int(np.argmax(bad))
-                where = j if lanes is None else int(lanes[j])
-                raise PTXError(
-                    f"{self.state.entry.name}: {what}: line {i.line}, block {self.state.block[where]}, "
-                    f"thread {self.state.tid[where]}, in {'.'.join(i.op)}"
-                )
+        if outside.any():
+            raise self._error("the lane is not in its own mask", i, whole[outside][0])
+        absent = (self._bits(lanes)[warp] & mask) != mask
+        if absent.any():
+            raise Apart(whole[absent], self._error("a lane that the mask names does not come", i, whole[absent][0]))
+
+    def _error(self, what: str, i: Instruction, lane: int) -> PTXError:
+        s = self.state
+        place = f"line {i.line}, block {s.block[lane]}, thread {s.tid[lane]}, in {'.'.join(i.op)}"
+        return PTXError(f"{s.entry.name}: {what}: {place}")
 
     def shuffle(self, i: Instruction) -> Callable[[Lanes], None]:
         """shfl.sync: a lane takes the number of another; from outside its segment it keeps its own."""
