@@ -139,11 +139,11 @@ def test_atomics(dtype):
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        (0, "global access out of bounds: line LINE"),
-        (1, "shared memory is read before it is written: line LINE"),
-        (2, "a barrier is waited for after threads of the block have ended: line LINE"),
+        (0, "global access out of bounds: kernels.cu:LINE"),
+        (1, "shared memory is read before it is written: kernels.cu:LINE"),
+        (2, "a barrier is waited for after threads of the block have ended: kernels.cu:LINE"),
         (3, "a lane that the mask names does not come"),
-        (4, r"shared access out of bounds \(there are \d+ bytes\): line LINE, block 0, thread 63"),
+        (4, r"shared access out of bounds \(there are \d+ bytes\): kernels.cu:LINE, block 0, thread 63"),
     ],
 )
 def test_faults_are_refused(dtype, fault, message):

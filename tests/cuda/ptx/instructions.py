@@ -29,7 +29,7 @@ class Builder:
         run = None if maker is None else maker(self, i)
         if run is None:
             raise PTXError(
-                f"kernel {self.state.entry.name!r}: the interpreter does not know `{i}` (line {i.line}); "
+                f"kernel {self.state.entry.name!r}: the interpreter does not know `{i}` ({i.line}); "
                 "add it to tests/cuda/ptx/instructions.py"
             )
         return run if i.guard is None else self._guarded(i, run)
@@ -213,7 +213,7 @@ def _convert(b: Builder, i: Instruction) -> Operation | None:
 
 def _trap(b: Builder, i: Instruction) -> Operation | None:
     def run(lanes: Lanes) -> None:
-        raise PTXError(f"{b.state.entry.name}: trap, line {i.line}")
+        raise PTXError(f"{b.state.entry.name}: trap, {i.line}")
 
     return run
 

@@ -59,7 +59,7 @@ class Accessor:
         lane = j if lanes is None else int(lanes[j])
         s = self.state
         return PTXError(
-            f"{s.entry.name}: {what}: line {i.line}, block {s.block[lane]}, thread {s.tid[lane]}, "
+            f"{s.entry.name}: {what}: {i.line}, block {s.block[lane]}, thread {s.tid[lane]}, "
             f"address {addresses[j]:#x}, in {'.'.join(i.op)}"
         )
 
@@ -216,7 +216,7 @@ class Accessor:
         readers = [self.state.reader(o, kind) for o in operands[2:]]
         name = next((part for part in i.op if part in _UPDATES), None)
         if name is None:
-            raise PTXError(f"{self.state.entry.name}: the interpreter does not know {i} (line {i.line})")
+            raise PTXError(f"{self.state.entry.name}: the interpreter does not know {i} ({i.line})")
         update, generator = _UPDATES[name], np.random.default_rng(0)
 
         def run(lanes: Lanes) -> None:

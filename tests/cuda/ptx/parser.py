@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -30,13 +31,13 @@ _OPERAND = re.compile(r"\{[^}]*\}|\[[^\]]*\]|[^,\s][^,]*")
 
 @dataclass(frozen=True)
 class Instruction:
-    """One instruction: `op` is its parts, "ld.global.f32" -> ("ld", "global", "f32"); `line` is of the CUDA source, 0 if unknown."""
+    """One instruction: `op` is its parts, "ld.global.f32" -> ("ld", "global", "f32"); `line` is "file:number" of the source."""
 
     op: tuple[str, ...]
     operands: tuple[str, ...]
     guard: str | None = None
     negated: bool = False
-    line: int = 0
+    line: str = "?"
 
     def __str__(self) -> str:
         guard = "" if self.guard is None else f"@{'!' * self.negated}{self.guard} "
@@ -92,9 +93,10 @@ def parse(text: str, name: str) -> Entry:
     if head is None:
         raise PTXError(f"no kernel {name!r} in this module; it has {', '.join(entries(text)) or 'none'}")
     entry = Entry(name, _parameters(head[1]))
-    for match in re.finditer(r"^(?:\.visible )?(?:\.extern )?\.(?:shared|const|global)\b[^;]*;", text, re.M):
-        _declare(entry, match[0].rstrip(";").removeprefix(".visible "))
-    reader = _Reader(entry)
+    for match in re.finditer(r"^(?:\.extern )?\.shared\b[^;]*;", text, re.M):
+        _declare(entry, match[0].rstrip(";"))
+    files = {number: Path(name).name for number, name in re.findall(r'^\s*\.file\s+(\d+)\s+"([^"]*)"', text, re.M)}
+    reader = _Reader(entry, files)
     for statement, scope in _statements(_body(text, text.index("{", head.end()))):
         reader.take(statement, scope)
     unknown = [label for i in entry.instructions if i.op[0] == "bra" for label in i.operands if label not in entry.labels]
@@ -163,16 +165,17 @@ def _declare(entry: Entry, statement: str) -> None:
 class _Reader:
     """Statements into an entry. A register declared in an inner scope gets a name of its own."""
 
-    def __init__(self, entry: Entry) -> None:
-        self.entry = entry
-        self.line = 0
+    def __init__(self, entry: Entry, files: dict[str, str]) -> None:
+        self.entry, self.files = entry, files
+        self.line = "?"
         self.inner: dict[tuple[str, int], str] = {}
 
     def take(self, statement: str, scope: int) -> None:
         if statement.endswith(":"):
             self.entry.labels[statement[:-1]] = len(self.entry.instructions)
         elif statement.startswith(".loc "):
-            self.line = int(statement.split()[2])
+            file, number = statement.split()[1:]
+            self.line = f"{self.files.get(file, file)}:{number}"
         elif (match := _REGISTERS.match(statement)) is not None:
             self._registers(match[1], match[2], scope)
         elif statement.startswith((".shared", ".local")):

@@ -146,7 +146,7 @@ class Program:
             whole = np.arange(self.state.n) if lanes is None else lanes
             self.waiting[after] = np.union1d(self.waiting[after], whole) if after in self.waiting else whole
         else:
-            raise PTXError(f"{self.entry.name}: the interpreter does not know `{end}` (line {end.line})")
+            raise PTXError(f"{self.entry.name}: the interpreter does not know `{end}` ({end.line})")
 
     def _join(self, at: int, lanes: Lanes) -> None:
         there: Any = self.groups.get(at, ())
@@ -173,7 +173,7 @@ class Program:
             if bad.any():
                 block = int(np.flatnonzero(at_work)[np.argmax(bad)])
                 line = self.entry.instructions[where[block].max() - 1].line
-                raise PTXError(f"{self.entry.name}: {what}: line {line}, block {block}")
+                raise PTXError(f"{self.entry.name}: {what}: {line}, block {block}")
         for at, lanes in self.waiting.items():
             self._join(at, None if len(lanes) == s.n else lanes)
         self.waiting = {}

@@ -44,7 +44,7 @@ class Warps:
 
     def _error(self, what: str, i: Instruction, lane: int) -> PTXError:
         s = self.state
-        place = f"line {i.line}, block {s.block[lane]}, thread {s.tid[lane]}, in {'.'.join(i.op)}"
+        place = f"{i.line}, block {s.block[lane]}, thread {s.tid[lane]}, in {'.'.join(i.op)}"
         return PTXError(f"{s.entry.name}: {what}: {place}")
 
     def shuffle(self, i: Instruction) -> Callable[[Lanes], None]:
@@ -73,7 +73,7 @@ class Warps:
             other = np.where(inside, other, lane)
             named = np.broadcast_to(np.asarray(members, np.uint32), lane.shape) >> other.astype(np.uint32) & np.uint32(1)
             if not named.all():
-                raise PTXError(f"{s.entry.name}: a shuffle reads a lane outside its mask: line {i.line}, in {'.'.join(i.op)}")
+                raise PTXError(f"{s.entry.name}: a shuffle reads a lane outside its mask: {i.line}, in {'.'.join(i.op)}")
             write(lanes, table[warp, other])
             predicate(lanes, inside)
 

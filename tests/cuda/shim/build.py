@@ -75,7 +75,7 @@ class Compiler:
         for patch in patches:
             code = patch.apply(code) if not patch.file else code
         options = _patched_headers(folder, options, [p for p in patches if p.file])
-        flags = [*_COMMON, *FLAVOURS[flavour], *(o for o in options if not o.startswith("-std"))]
+        flags = [*_COMMON, *FLAVOURS[flavour], *(o for o in options if o.startswith(("-I", "-D")))]
         code = _DYNAMIC.sub(r"\2* const \3 = static_cast<\2*>(shim::dynamic_shared());", code)
         (folder / "kernels.cpp").write_text(_wrap(code, _kernels(folder, code, flags)))
         watch = _WATCHED if flavour == "race" else []
