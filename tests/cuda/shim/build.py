@@ -18,9 +18,9 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 _COMMON = ["-std=c++17", "-fPIC", "-g", "-fvisibility=hidden", "-ffp-contract=off", "-Wno-unknown-pragmas", f"-I{HERE}"]
-FLAVOURS = {
+FLAVOURS = {  # the sanitizers take much longer to build with -O1
     "plain": ["-O1"],
-    "sanitized": ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"],
+    "sanitized": ["-O0", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"],
     "race": ["-O1"],
 }
 _WATCHED = ["-fsanitize=thread", "-Wno-tsan"]  # of the kernels alone: the functions it calls are those of detect.cpp

@@ -41,7 +41,7 @@ shim_swap:
 
 namespace shim {
 
-constexpr size_t kStack = 128 << 10;
+constexpr size_t kStack = 256 << 10, kGuard = 4096;
 
 enum class State { kReady, kAtBlockBarrier, kAtCollective, kDone };
 
@@ -59,9 +59,9 @@ struct Fiber {
 
     void start(void (*entry)()) {
         if (!stack) {
-            void* memory = mmap(nullptr, kStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-            if (memory == MAP_FAILED) throw std::bad_alloc();
-            stack = static_cast<char*>(memory);
+            void* memory = mmap(nullptr, kGuard + kStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+            if (memory == MAP_FAILED || mprotect(memory, kGuard, PROT_NONE)) throw std::bad_alloc();
+            stack = static_cast<char*>(memory) + kGuard;
         }
 #if defined(__SANITIZE_ADDRESS__)
         __asan_unpoison_memory_region(stack, kStack);  // what an earlier fiber left there
