@@ -9,25 +9,34 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import test_parity as parity
 from device import nvrtc
 from device.backend import cuda_on
 from device.engines import PtxEngine, ShimEngine
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from problems import LOSS_NAMES, variates_of
 from test_parity import SPARSE, Case, cases, compare
 
-from kdvr_fast.backends.base import Step
+from kdvr_fast.backends import get_backend
+from kdvr_fast.backends.base import LARGEST, Step
+from kdvr_fast.backends.cuda_device import Tuning
 
 KINDS = [(loss, kind) for loss in LOSS_NAMES for kind in variates_of(loss)]
 OUTPUTS = {"squared": 3, "logistic": 1, "softmax": 11}
 STEP = Step(batch_size=4, l2=0.01, l1=0.001, momentum=0.5, average=True)
+WAYS = {  # each way a step and a pass can go, whatever the size of the case
+    "alone": Tuning(walk_work=2**62),
+    "launches": Tuning(walk_work=0),
+    "products": Tuning(walk_work=0, fused_outputs=1),
+}
 both = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
 @pytest.fixture(scope="module")
 def on_the_cpu(compiler):
     with cuda_on(ShimEngine(compiler)):
-        yield
+        yield get_backend("cuda").device
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +51,12 @@ def in_ptx():
 @pytest.mark.parametrize(("loss", "kind"), KINDS)
 def test_every_kind_on_the_cpu(on_the_cpu, loss, kind, dtype):
     case = Case(loss, kind, 29, 37, OUTPUTS[loss], STEP, dtype, weighted=True, refresh=True, seed=7)
-    compare("cuda", case)
-    for index, layout in enumerate(SPARSE):
-        lazy = replace(STEP, batch_size=1 + 3 * index, momentum=0.0)
-        compare("cuda", replace(case, layout=layout, density=0.2, step=lazy))
+    for way in WAYS.values():
+        on_the_cpu.tuning = way
+        compare("cuda", case)
+        for index, layout in enumerate(SPARSE):
+            lazy = replace(STEP, batch_size=1 + 3 * index, momentum=0.0)
+            compare("cuda", replace(case, layout=layout, density=0.2, step=lazy))
 
 
 @both
@@ -55,7 +66,36 @@ def test_every_kind_in_ptx(in_ptx, loss, kind, layout, dtype):
     compare("cuda", Case(loss, kind, 9, 5, OUTPUTS[loss], STEP, dtype, layout, weighted=True, refresh=True, seed=7))
 
 
-@settings(max_examples=60, deadline=None)
-@given(case=cases())
-def test_random_sessions_on_the_cpu(on_the_cpu, case):
+@settings(max_examples=40, deadline=None)
+@given(case=cases(), way=st.sampled_from(sorted(WAYS)))
+def test_random_sessions_on_the_cpu(on_the_cpu, case, way):
+    on_the_cpu.tuning = WAYS[way]
     compare("cuda", case)
+
+
+@both
+@pytest.mark.parametrize("k", [1, 2, 7, 8, 9, 32, 33, 65])
+def test_every_number_of_outputs_on_the_cpu(on_the_cpu, k, dtype):
+    on_the_cpu.tuning = Tuning()
+    for layout, density in (("plain", 1.0), ("csr", 0.3)):
+        compare("cuda", Case("squared", "weights+mean", 40, 33, k, Step(batch_size=9), dtype, layout, density=density))
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("loss", ["logistic", "softmax"])
+def test_extreme_logits_on_the_cpu(on_the_cpu, loss, way):
+    on_the_cpu.tuning = WAYS[way]
+    parity.test_extreme_logits("cuda", loss, np.float32)
+
+
+@pytest.mark.parametrize("kind", ["none", "weights+mean", "saga"])
+def test_a_session_starts_afresh_on_the_cpu(on_the_cpu, kind):
+    parity.test_a_session_starts_afresh_with_set_weights("cuda", kind)
+
+
+@pytest.mark.parametrize(("rate", "limit"), [(1e-9, LARGEST), (1e4, 50.0), (1e300, LARGEST)])
+@pytest.mark.parametrize("loss", LOSS_NAMES)
+def test_explosions_are_seen_on_the_cpu(on_the_cpu, loss, rate, limit):
+    for way in ("alone", "launches"):
+        on_the_cpu.tuning = WAYS[way]
+        parity.test_explosions_are_seen("cuda", loss, rate, limit)

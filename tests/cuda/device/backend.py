@@ -1,28 +1,26 @@
-"""The CUDA backend on an emulated device, under the name "cuda" for as long as a test needs it."""
+"""The CUDA backend on an emulated device, which takes the place of the module `cupy` for as long as a test needs it."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
 
-from kdvr_fast.backends import BACKENDS
-from kdvr_fast.backends.cuda import CudaBackend
-from kdvr_fast.backends.cuda_device import Device
+from kdvr_fast.backends import get_backend
+from kdvr_fast.backends.cuda_device import Tuning
 
 from .cupy import EmulatedCupy
 from .engines import Engine
 
 
 @contextmanager
-def cuda_on(engine: Engine) -> Iterator[EmulatedCupy]:
-    """`backend="cuda"` is the backend with the emulated array module in CuPy's place."""
-    module = EmulatedCupy(engine)
-    backend, before = CudaBackend(Device(module)), BACKENDS.get("cuda")
-    BACKENDS["cuda"] = lambda: backend
-    try:
+def cuda_on(engine: Engine, tuning: Tuning | None = None) -> Iterator[EmulatedCupy]:
+    """`import cupy` gives the emulated module, and so does all that is `backend="cuda"`. tuning: of its device."""
+    module: Any = EmulatedCupy(engine)
+    with patch.dict(sys.modules, {"cupy": module}):
+        backend: Any = get_backend("cuda")
+        if tuning is not None:
+            backend.device.tuning = tuning
         yield module
-    finally:
-        if before is None:
-            del BACKENDS["cuda"]
-        else:
-            BACKENDS["cuda"] = before

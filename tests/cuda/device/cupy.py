@@ -46,6 +46,7 @@ class EmulatedCupy:
 
     def __init__(self, engine: Engine, multiprocessors: int = 3) -> None:
         self.engine, self.memory = engine, Memory()
+        self.launched: list[str] = []  # names of kernels, in their order
         device = SimpleNamespace(attributes={"MultiProcessorCount": multiprocessors}, id=0, compute_capability="80")
         device.synchronize = lambda: None
         self.cuda = SimpleNamespace(
@@ -146,14 +147,15 @@ class RawModule:
     def get_function(self, name: str) -> Function:
         if self.module is None:
             self.module = self.device.engine.compile(self.code, self.options, self.device.memory)
-        return Function(self.module, name)
+        return Function(self.device, self.module, name)
 
 
 class Function:
     """A kernel: call it with (grid, block, arguments, shared_mem=0, stream=None)."""
 
-    def __init__(self, module: Any, name: str) -> None:
-        self.module, self.name, self.slots = module, name, module.slots(name)
+    def __init__(self, device: EmulatedCupy, module: Any, name: str) -> None:
+        self.device, self.module, self.name, self.slots = device, module, name, module.slots(name)
 
     def __call__(self, grid: Any, block: Any, args: Any, *, shared_mem: int = 0, stream: Any = None) -> None:
+        self.device.launched.append(self.name)
         self.module.launch(check_call(self.name, grid, block, args, shared_mem, self.slots))

@@ -37,7 +37,6 @@ class PtxEngine:
 
     def __init__(self, traffic: Traffic | None = None, architecture: str = "compute_80") -> None:
         self.traffic, self.architecture = traffic, architecture
-        self.launches: list[Call] = []
 
     def compile(self, code: str, options: Sequence[str], memory: Memory) -> Module:
         return _PtxModule(self, compile_ptx(code, tuple(options), self.architecture), memory)
@@ -61,7 +60,6 @@ class _PtxModule:
         key = call.name, call.blocks, call.threads, call.shared
         if key not in self.programs:
             self.programs[key] = Program(self._entry(call.name), call.blocks, call.threads, self.memory, call.shared)
-        self.engine.launches.append(call)
         self.programs[key].run(call.arguments, self.engine.traffic)
 
 

@@ -9,6 +9,9 @@ from __future__ import annotations
 import bisect
 import ctypes
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -38,10 +41,19 @@ class Block:
         return self._views[dtype]
 
 
+@dataclass
+class Peak:
+    """Bytes that were allocated at most while it was measured, beyond those that were there."""
+
+    nbytes: int = 0
+
+
 class Memory:
     """All blocks of a device that are alive."""
 
     def __init__(self) -> None:
+        self._alive = 0
+        self._peaks: list[tuple[Peak, int]] = []
         self._addresses: list[int] = []
         self._blocks: dict[int, weakref.ref[Block]] = {}
 
@@ -55,10 +67,22 @@ class Memory:
         block = Block(address, nbytes)
         bisect.insort(self._addresses, address)
         self._blocks[address] = weakref.ref(block)
-        weakref.finalize(block, self._free, address)
+        weakref.finalize(block, self._free, address, nbytes)
+        self._alive += nbytes
+        for peak, start in self._peaks:
+            peak.nbytes = max(peak.nbytes, self._alive - start)
         return block
 
-    def _free(self, address: int) -> None:
+    @contextmanager
+    def measured(self) -> Iterator[Peak]:
+        """What is allocated within."""
+        peak = Peak()
+        self._peaks.append((peak, self._alive))
+        yield peak
+        self._peaks.pop()
+
+    def _free(self, address: int, nbytes: int) -> None:
+        self._alive -= nbytes
         del self._blocks[address]
         self._addresses.remove(address)
         _libc.free(address)
