@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from ptx import Program, Traffic, parse
+from ptx import Entry, Program, Traffic, parse
 from ptx.parser import DTYPES
-from shim.build import Compiler, Patch
+from shim.build import Compiler, Patch, patched
 from shim.library import Library
 
 from .launch import Call, Slot
@@ -33,22 +34,31 @@ class Engine(Protocol):
 
 
 class PtxEngine:
-    """NVRTC's PTX in the interpreter. `traffic`, where given, counts the bytes of all launches by the labels of buffers."""
+    """NVRTC's PTX in the interpreter.
 
-    def __init__(self, traffic: Traffic | None = None, architecture: str = "compute_80") -> None:
-        self.traffic, self.architecture = traffic, architecture
+    traffic: counts the bytes of all launches, by the labels of buffers. labels: of a kernel's first arguments, where it has more.
+    planted: faults, and a folder for the headers that they change.
+    """
+
+    def __init__(
+        self, traffic: Traffic | None = None, labels: Sequence[str] = (), planted: tuple[Sequence[Patch], Path] | None = None
+    ) -> None:
+        self.traffic, self.labels, self.planted = traffic, labels, planted
 
     def compile(self, code: str, options: Sequence[str], memory: Memory) -> Module:
-        return _PtxModule(self, compile_ptx(code, tuple(options), self.architecture), memory)
+        given = tuple(options)
+        if self.planted is not None:
+            code, given = patched(code, given, *self.planted)
+        return _PtxModule(self, compile_ptx(code, given), memory)
 
 
 class _PtxModule:
     def __init__(self, engine: PtxEngine, text: str, memory: Memory) -> None:
         self.engine, self.text, self.memory = engine, text, memory
-        self.entries = {}
+        self.entries = dict[str, Entry]()
         self.programs: dict[tuple[str, int, int, int], Program] = {}
 
-    def _entry(self, name: str):
+    def _entry(self, name: str) -> Entry:
         if name not in self.entries:
             self.entries[name] = parse(self.text, name)
         return self.entries[name]
@@ -60,6 +70,11 @@ class _PtxModule:
         key = call.name, call.blocks, call.threads, call.shared
         if key not in self.programs:
             self.programs[key] = Program(self._entry(call.name), call.blocks, call.threads, self.memory, call.shared)
+        if len(call.arguments) > len(self.engine.labels):
+            for label, address in zip(self.engine.labels, call.arguments, strict=False):
+                block = self.memory.at(int(address))
+                if block is not None:
+                    block.label = label
         self.programs[key].run(call.arguments, self.engine.traffic)
 
 

@@ -43,17 +43,27 @@ def unavailable() -> str | None:
 @functools.lru_cache(maxsize=64)
 def compile_ptx(code: str, options: Sequence[str], architecture: str = "compute_80") -> str:
     """PTX of a translation unit, with the lines of its source. CompileError with the log if it does not compile."""
+    return _compile(code, [f"--gpu-architecture={architecture}", "-lineinfo", *options])[0]
+
+
+def compile_log(code: str, options: Sequence[str], architecture: str) -> str:
+    """What the assembler says of the machine code for a device such as "sm_90": registers, shared memory, spills."""
+    verbose = [f"--ptxas-options={option}" for option in ("-v", "-warn-spills")]
+    return _compile(code, [f"--gpu-architecture={architecture}", *verbose, *options])[1]
+
+
+def _compile(code: str, options: Sequence[str]) -> tuple[str, str]:
+    """PTX and log."""
     library = _library()
     if isinstance(library, str):
         raise CompileError(library)
     program = ctypes.c_void_p()
-    flags = [f"--gpu-architecture={architecture}", "-lineinfo", *options]
-    encoded = (ctypes.c_char_p * len(flags))(*(flag.encode() for flag in flags))
+    encoded = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
     _check(library, library.nvrtcCreateProgram(ctypes.byref(program), code.encode(), b"kernels.cu", 0, None, None))
     try:
-        if library.nvrtcCompileProgram(program, len(flags), encoded):
+        if library.nvrtcCompileProgram(program, len(options), encoded):
             raise CompileError(_text(library, program, "ProgramLog"))
-        return _text(library, program, "PTX")
+        return _text(library, program, "PTX"), _text(library, program, "ProgramLog")
     finally:
         library.nvrtcDestroyProgram(ctypes.byref(program))
 

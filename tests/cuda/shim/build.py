@@ -72,9 +72,7 @@ class Compiler:
         if library.exists():
             return library
         folder.mkdir(parents=True, exist_ok=True)
-        for patch in patches:
-            code = patch.apply(code) if not patch.file else code
-        options = _patched_headers(folder, options, [p for p in patches if p.file])
+        code, options = patched(code, options, patches, folder)
         flags = [*_COMMON, *FLAVOURS[flavour], *(o for o in options if o.startswith(("-I", "-D")))]
         code = _DYNAMIC.sub(r"\2* const \3 = static_cast<\2*>(shim::dynamic_shared());", code)
         (folder / "kernels.cpp").write_text(_wrap(code, _kernels(folder, code, flags)))
@@ -120,22 +118,22 @@ def _kernels(folder: Path, code: str, flags: Sequence[str]) -> list[str]:
     return re.findall(r"__global__\s+void\s+(?:__launch_bounds__\s*\([^)]*\)\s*)?(\w+)\s*\(", text)
 
 
-def _patched_headers(folder: Path, options: tuple[str, ...], patches: Sequence[Patch]) -> tuple[str, ...]:
-    """Options that name a copy of the headers in place of those that were given, where one of them is to be changed."""
-    if not patches:
-        return options
-    given = [Path(o[2:]) for o in options if o.startswith("-I")]
-    root = min(given, key=lambda path: len(path.parts))
-    copy = folder / "headers"
-    shutil.copytree(
-        root, copy, ignore=lambda _, names: [n for n in names if "." in n and not n.endswith((".hpp", ".cuh", ".h"))]
-    )
+def patched(code: str, options: tuple[str, ...], patches: Sequence[Patch], folder: Path) -> tuple[str, tuple[str, ...]]:
+    """A source with its planted faults, and options that name a copy of the headers, in `folder`, where one of them is changed."""
     for patch in patches:
-        found = list(copy.rglob(patch.file))
-        if len(found) != 1:
+        code = code if patch.file else patch.apply(code)
+    if not any(patch.file for patch in patches):
+        return code, options
+    given = [Path(o[2:]) for o in options if o.startswith("-I")]
+    root, copy = min(given, key=lambda path: len(path.parts)), folder / "headers"
+    shutil.copytree(root, copy, ignore=lambda _, names: [n for n in names if "." in n and not n.endswith((".hpp", ".cuh"))])
+    for patch in patches:
+        found = list(copy.rglob(patch.file)) if patch.file else []
+        if patch.file and len(found) != 1:
             raise BuildError(f"a planted fault no longer fits: {len(found)} files are called {patch.file}")
-        found[0].write_text(patch.apply(found[0].read_text()))
-    return tuple(f"-I{copy / Path(o[2:]).relative_to(root)}" if o.startswith("-I") else o for o in options)
+        for path in found:
+            path.write_text(patch.apply(path.read_text()))
+    return code, tuple(f"-I{copy / Path(o[2:]).relative_to(root)}" if o.startswith("-I") else o for o in options)
 
 
 def _run(command: Sequence[str]) -> str:
