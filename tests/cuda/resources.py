@@ -42,7 +42,7 @@ KINDS = [
 LARGEST = [kind for kind in KINDS if kind.loss == "softmax"]
 STREAMED = ("values", "features", "starts", "labels", "targets", "sample", "order", "table")  # a row's own; the rest is shared
 _USE = re.compile(
-    r"Compiling entry function '(\w+)'.*?(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads"
+    r"Compiling entry function '(\w+)'.*?(\d+) bytes spill stores, (\d+) bytes spill loads"
     r".*?Used (\d+) registers([^\n]*)",
     re.S,
 )
@@ -62,9 +62,13 @@ def uses(kind: Kind, architecture: str) -> list[Use]:
     """All kernels of one kind of problem on one architecture, as NVRTC assembles them."""
     folder = source_folder()
     options = ["-std=c++17", "-default-device", f"-I{folder}", f"-I{folder / 'cuda'}", *kind.options()]
-    log = nvrtc.compile_log((folder / "cuda" / "kernels.cu").read_text(), options, architecture)
+    return read_log(nvrtc.compile_log((folder / "cuda" / "kernels.cu").read_text(), options, architecture))
+
+
+def read_log(log: str) -> list[Use]:
+    """The kernels of an assembler's log, by name."""
     found = []
-    for name, _, stores, loads, registers, rest in _USE.findall(log):
+    for name, stores, loads, registers, rest in _USE.findall(log):
         shared = re.search(r"(\d+) bytes smem", rest)
         found.append(Use(name, int(registers), int(shared[1]) if shared else 0, int(stores) + int(loads)))
     return sorted(found, key=lambda use: use.kernel)

@@ -20,7 +20,7 @@ from test_parity import SPARSE, Case, cases, compare
 
 from kdvr_fast.backends import get_backend
 from kdvr_fast.backends.base import LARGEST, Step
-from kdvr_fast.backends.cuda_device import Tuning
+from kdvr_fast.backends.cuda_device import Kind, Tuning
 
 KINDS = [(loss, kind) for loss in LOSS_NAMES for kind in variates_of(loss)]
 OUTPUTS = {"squared": 3, "logistic": 1, "softmax": 11}
@@ -33,10 +33,20 @@ WAYS = {  # each way a step and a pass can go, whatever the size of the case
 both = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
+def compile_all():
+    """Starts to compile what the tables need, two kinds at a time."""
+    device = get_backend("cuda").device
+    for loss, k in OUTPUTS.items():
+        for dtype in (np.float32, np.float64):
+            for sparse in (False, True):
+                device.kernels(Kind(np.dtype(dtype), sparse, loss, k == 1))
+    return device
+
+
 @pytest.fixture(scope="module")
 def on_the_cpu(compiler):
     with cuda_on(ShimEngine(compiler)):
-        yield get_backend("cuda").device
+        yield compile_all()
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +54,7 @@ def in_ptx():
     if nvrtc.unavailable() is not None:
         pytest.skip(str(nvrtc.unavailable()))
     with cuda_on(PtxEngine()):
-        yield
+        yield compile_all()
 
 
 @both

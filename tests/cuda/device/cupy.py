@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -138,16 +139,16 @@ class EmulatedCupy:
 
 
 class RawModule:
-    """Compiles when a function is first asked for, as CuPy does."""
+    """Compiles beside the work that goes on; a function that is asked for waits for it, and gets its error, as with CuPy."""
+
+    _compilers = ThreadPoolExecutor(2)
 
     def __init__(self, device: EmulatedCupy, code: str, options: tuple[str, ...]) -> None:
-        self.device, self.code, self.options = device, code, options
-        self.module: Any = None
+        self.device = device
+        self.module = self._compilers.submit(device.engine.compile, code, options, device.memory)
 
     def get_function(self, name: str) -> Function:
-        if self.module is None:
-            self.module = self.device.engine.compile(self.code, self.options, self.device.memory)
-        return Function(self.device, self.module, name)
+        return Function(self.device, self.module.result(), name)
 
 
 class Function:

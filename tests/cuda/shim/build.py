@@ -12,6 +12,7 @@ import platform
 import re
 import shutil
 import subprocess
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ FLAVOURS = {  # the sanitizers take much longer to build with -O1
     "race": ["-O1"],
 }
 _WATCHED = ["-fsanitize=thread", "-Wno-tsan"]  # of the kernels alone: the functions it calls are those of detect.cpp
+_RUNTIME = threading.Lock()  # one builds it, others wait
 _DYNAMIC = re.compile(r"extern\s+__shared__\s+((?:__align__\(\d+\)\s+)?)([\w:]+(?:\s+[\w:]+)*?)\s+(\w+)\s*\[\s*\]\s*;")
 
 
@@ -87,11 +89,12 @@ class Compiler:
     def _runtime(self, flavour: str) -> list[Path]:
         watcher = "detect.cpp" if flavour == "race" else "unwatched.cpp"
         objects = []
-        for source in (HERE / "runtime.cpp", HERE / watcher):
-            out = self.folder / f"{source.stem}_{flavour}.o"
-            if not out.exists():
-                _run(["g++", *_COMMON, *FLAVOURS[flavour], "-c", str(source), "-o", str(out)])
-            objects.append(out)
+        with _RUNTIME:
+            for source in (HERE / "runtime.cpp", HERE / watcher):
+                out = self.folder / f"{source.stem}_{flavour}.o"
+                if not out.exists():
+                    _run(["g++", *_COMMON, *FLAVOURS[flavour], "-c", str(source), "-o", str(out)])
+                objects.append(out)
         return objects
 
 
