@@ -1,10 +1,10 @@
-"""What the CUDA kernels take of a device, without one: registers, shared memory and spills from the assembler, bytes from emulation.
+"""What the CUDA kernels take of a device, without one: registers, shared memory, spills from the assembler, bytes emulated.
 
     python tests/cuda/resources.py [--all]
 
 prints the two tables of csrc/cuda/README.md. `--all` looks at every kind of problem, not only the largest.
 
-Bytes a row are those that warps ask memory for when the PTX is executed, in sectors of 32 bytes, before any cache. The floor is what
+Bytes a row are those that warps ask memory for when the PTX is executed, in sectors of 32 bytes, before any cache. The floor
 must move whatever a cache holds: each row of X once, and what belongs to it (target, sample weight, place in the order).
 """
 
@@ -106,7 +106,7 @@ ROWS, FEATURES = 256, 64
 
 @dataclass(frozen=True)
 class Bytes:
-    """Of a row: the floor, what was touched of it, what warps asked for of rows and of all else, and the coalesced share of X."""
+    """Of a row: the floor, what was touched of it, what warps asked for of rows and of all else, and X's coalesced share."""
 
     floor: float
     touched: float
@@ -158,8 +158,8 @@ def lines(kinds: Sequence[Kind]) -> Iterator[str]:
         by_architecture = [table[kind, architecture] for architecture in ARCHITECTURES]
         for same in zip(*by_architecture, strict=True):
             label = f"{kind.loss}, {'one output' if kind.one else 'more'}, {'CSR' if kind.sparse else 'dense'}, {kind.dtype}"
-            registers = " | ".join(str(use.registers) for use in same)
-            yield f"| {same[0].kernel} | {label} | {registers} | {max(u.shared for u in same)} | {sum(u.spills for u in same)} |"
+            numbers = [*(use.registers for use in same), max(use.shared for use in same), sum(use.spills for use in same)]
+            yield f"| {same[0].kernel} | {label} | {' | '.join(map(str, numbers))} |"
     yield ""
     yield "| workload | floor | touched | rows | of it asked for by lanes | weights and scratch |"
     yield "|---|---:|---:|---:|---:|---:|"

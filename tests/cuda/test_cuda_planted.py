@@ -114,25 +114,68 @@ FAULTS = {
         "one", "race", "pass.cuh", "        __syncthreads();\n        add_gradient(", "        add_gradient(", "race of a"
     ),
     "no barrier of the warp": Fault(
-        "many", "race", "step.cuh", "        __syncwarp();  // before the next row's logits", "        // before the next", "race of a"
+        "many",
+        "race",
+        "step.cuh",
+        "        __syncwarp();  // before the next row's logits",
+        "        // before the next",
+        "race of a",
     ),
     "no barrier between two rows of a sparse batch": Fault(
-        "saga", "race", "step.cuh", "            }\n            __syncthreads();\n        }\n    };", "            }\n        }\n    };", "race of"
+        "saga",
+        "race",
+        "step.cuh",
+        "            }\n            __syncthreads();\n        }\n    };",
+        "            }\n        }\n    };",
+        "race of",
     ),
     "one number too many": Fault(
-        "one", "sanitized", "rows.cuh", "i < job.d; i += 32) f(i, a[i]);", "i <= job.d; i += 32) f(i, a[i]);", "heap-buffer-overflow"
+        "one",
+        "sanitized",
+        "rows.cuh",
+        "i < job.d; i += 32) f(i, a[i]);",
+        "i <= job.d; i += 32) f(i, a[i]);",
+        "heap-buffer-overflow",
     ),
-    "one row too many": Fault("many", "sanitized", "step.cuh", "i < last; ++i) {\n        const T a", "i <= last; ++i) {\n        const T a", "heap-buffer-overflow"),
-    "too little shared memory": Fault("dense", "sanitized", "residual.cuh", "lines[32 * kSums]", "lines[5 * kSums]", "global-buffer-overflow"),
+    "one row too many": Fault(
+        "many",
+        "sanitized",
+        "step.cuh",
+        "i < last; ++i) {\n        const T a",
+        "i <= last; ++i) {\n        const T a",
+        "heap-buffer-overflow",
+    ),
+    "too little shared memory": Fault(
+        "dense", "sanitized", "residual.cuh", "lines[32 * kSums]", "lines[5 * kSums]", "global-buffer-overflow"
+    ),
     "a shuffle of half a warp": Fault(
-        "dense", "plain", "step.cuh", "        xx = sum<T>(xx), xt =", "        if (lane() < 16) continue;\n        xx = sum<T>(xx), xt =", "lanes of a warp wait at different|does not come|has ended"
+        "dense",
+        "plain",
+        "step.cuh",
+        "        xx = sum<T>(xx), xt =",
+        "        if (lane() < 16) continue;\n        xx = sum<T>(xx), xt =",
+        "lanes of a warp wait at different|does not come|has ended",
     ),
-    "a sum that starts anywhere": Fault("dense", "race", "residual.cuh", "if (lane() < kSums) values", "if (lane() < kSums - 2) values", "read before it is written"),
-    "the same, seen by its result": Fault("dense", "plain", "residual.cuh", "if (lane() < kSums) values", "if (lane() < kSums - 2) values", "leaves other bits"),
+    "a sum that starts anywhere": Fault(
+        "dense",
+        "race",
+        "residual.cuh",
+        "if (lane() < kSums) values",
+        "if (lane() < kSums - 2) values",
+        "read before it is written",
+    ),
+    "the same, seen by its result": Fault(
+        "dense", "plain", "residual.cuh", "if (lane() < kSums) values", "if (lane() < kSums - 2) values", "leaves other bits"
+    ),
     "a barrier that a warp does not reach": Fault(
-        "dense", "plain", "residual.cuh", "        __syncthreads();\n        if (threadIdx.x >= kSums) return;", "        if (threadIdx.x >= 32) return;\n        __syncthreads();\n        if (threadIdx.x >= kSums) return;", "a barrier is waited for after threads"
+        "dense",
+        "plain",
+        "residual.cuh",
+        "        __syncthreads();\n        if (threadIdx.x >= kSums) return;",
+        "        if (threadIdx.x >= 32) return;\n        __syncthreads();\n        if (threadIdx.x >= kSums) return;",
+        "a barrier is waited for after threads",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", FAULTS)

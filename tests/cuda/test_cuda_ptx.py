@@ -99,10 +99,18 @@ def test_integers():
         product = a * b
     wanted = [
         [int(abs(x) // abs(y)) * (1 if (x < 0) == (y < 0) else -1) for x, y in zip(a.tolist(), b.tolist(), strict=True)],
-        np.fmod(a, b), (s - np.fmod(s, t)) // t, np.fmod(s, t), product, a >> shift,
-        [bin(int(x)).count("1") for x in unsigned], (unsigned >> shift.astype(np.uint64)).view(np.int64),
-        s << (t & 31), (s ^ t) & ~s | (t & 7), [32 - int(x).bit_length() for x in s.view(np.uint32)], a.astype(dtype).astype(np.int64),
-    ]  # fmt: skip
+        np.fmod(a, b),
+        (s - np.fmod(s, t)) // t,
+        np.fmod(s, t),
+        product,
+        a >> shift,
+        [bin(int(x)).count("1") for x in unsigned],
+        (unsigned >> shift.astype(np.uint64)).view(np.int64),
+        s << (t & 31),
+        (s ^ t) & ~s | (t & 7),
+        [32 - int(x).bit_length() for x in s.view(np.uint32)],
+        a.astype(dtype).astype(np.int64),
+    ]
     for row, (got, expected) in enumerate(zip(out.get(), wanted, strict=True)):
         np.testing.assert_array_equal(got, np.asarray(expected, np.int64), err_msg=f"row {row}")
 

@@ -1,4 +1,4 @@
-"""What the assembler says of the kernels for three architectures, and the bytes that the emulated PTX moves against the floor."""
+"""What the assembler says of the kernels for three architectures, and the bytes that the emulated PTX moves and must move."""
 
 from __future__ import annotations
 
@@ -54,7 +54,15 @@ def test_nvcc_has_nothing_to_warn_of(tmp_path):
     kinds = [KINDS[0], next(k for k in LARGEST if k.dtype == np.float64), LARGEST[-1]]
 
     def build(kind, architecture):
-        options = ["-Werror", "all-warnings", "-Xptxas", "-warn-spills,-Werror", f"-I{folder}", f"-I{folder / 'cuda'}", *kind.options()]
+        options = [
+            "-Werror",
+            "all-warnings",
+            "-Xptxas",
+            "-warn-spills,-Werror",
+            f"-I{folder}",
+            f"-I{folder / 'cuda'}",
+            *kind.options(),
+        ]
         out = tmp_path / f"{architecture}.cubin"
         source = str(folder / "cuda" / "kernels.cu")
         command = [str(NVCC), "-std=c++17", "-cubin", f"-arch={architecture}", *options, source, "-o", str(out)]

@@ -130,9 +130,8 @@ def _forward(name: str) -> Any:
     return method
 
 
-for _name in (
-    "astype", "copy", "ravel", "reshape", "sum", "mean", "max", "min", "any", "all", "dot", "argmin", "argmax", "transpose", "cumsum", "view",
-):  # fmt: skip
+_FORWARDED = "astype copy ravel reshape sum mean max min any all dot argmin argmax transpose cumsum view"
+for _name in _FORWARDED.split():
     setattr(DeviceArray, _name, _forward(_name))
 DeviceArray.fill = lambda self, value: self._host.fill(value)  # type: ignore[attr-defined]
 

@@ -36,7 +36,7 @@ class Engine(Protocol):
 class PtxEngine:
     """NVRTC's PTX in the interpreter.
 
-    traffic: counts the bytes of all launches, by the labels of buffers. labels: of a kernel's first arguments, where it has more.
+    traffic: counts the bytes of all launches by the labels of buffers. labels: of a kernel's first arguments, if it has more.
     planted: faults, and a folder for the headers that they change.
     """
 

@@ -1,4 +1,4 @@
-"""What PTX instructions compute, on NumPy arrays. `approx` instructions are exact here, so a device may differ in the last bits.
+"""What PTX instructions compute, on NumPy arrays. `approx` ones are exact here, so a device may differ in the last bits.
 
 Source: NVIDIA, Parallel Thread Execution ISA, chapter 9.
 """

@@ -11,7 +11,7 @@ class PTXError(Exception):
 
 
 class Apart(Exception):
-    """Lanes came to an instruction of a warp before others that its mask names: they wait there. `error` is for when none come."""
+    """Lanes came to an instruction of a warp before others that its mask names: they wait there. `error`: if none come."""
 
     def __init__(self, lanes: NDArray[np.int64], error: PTXError) -> None:
         super().__init__(str(error))

@@ -1,4 +1,4 @@
-"""Each PTX instruction as an operation on lanes; one that is not known is a PTXError when the kernel is built, before it runs."""
+"""Each PTX instruction as an operation on lanes; one that is not known is a PTXError where it is built, before it runs."""
 
 from __future__ import annotations
 

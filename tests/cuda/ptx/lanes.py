@@ -1,6 +1,6 @@
 """The lanes of a launch: where each stands in its warp, block and grid, its registers, its shared and local memory.
 
-All lanes of all blocks are one axis of length N = blocks x threads. A set of lanes is an ascending index array, or None for all.
+All lanes of all blocks are one axis of length N = blocks x threads. A set of them is an ascending index array, or None for all.
 """
 
 from __future__ import annotations
@@ -63,16 +63,16 @@ class State:
         self.written = np.zeros(len(self.shared), bool)
         self.local = np.full(self.n * self.local_stride, 0xFF, np.uint8)
         for values in self.registers.values():
-            values.view(np.uint8).fill(0 if values.dtype == bool else 0xFF)
+            values.view(np.uint8).fill(0 if values.dtype.kind == "b" else 0xFF)
 
     def reader(self, operand: str, kind: str) -> Read:
-        """How to read an operand as a type: a register (of the same size or wider), a special register, a variable, a number."""
+        """How to read an operand as a type: a register of the same size or wider, a special one, a variable, a number."""
         dtype = DTYPES[kind]
         values = self.registers.get(operand, self.special.get(operand))
         if values is None:
             constant = self._constant(operand, dtype)
             return lambda lanes: constant
-        if values.dtype.itemsize == dtype.itemsize and (values.dtype == bool) == (dtype == bool):
+        if values.dtype.itemsize == dtype.itemsize and (values.dtype.kind == "b") is (dtype.kind == "b"):
             same = values.view(dtype)
             return lambda lanes: same if lanes is None else same[lanes]
         if operand in self.registers and values.dtype.itemsize < dtype.itemsize:
@@ -80,14 +80,14 @@ class State:
         return lambda lanes: (values if lanes is None else values[lanes]).astype(dtype)
 
     def writer(self, operand: str, kind: str) -> Write:
-        """How to write a register; one that is wider than the type takes the value's zero or sign extension. "_" takes nothing."""
+        """How to write a register; one that is wider than the type takes the zero or sign extension. "_" takes nothing."""
         if operand == "_":
             return lambda lanes, value: None
         values = self.registers.get(operand)
         if values is None:
             raise PTXError(f"kernel {self.entry.name!r} writes {operand!r}, which is no register")
         dtype = DTYPES[kind]
-        if values.dtype != bool:
+        if values.dtype.kind != "b":
             values = values.view(dtype if values.dtype.itemsize == dtype.itemsize else f"{dtype.kind}{values.dtype.itemsize}")
 
         def write(lanes: Lanes, value: Any) -> None:
@@ -110,7 +110,7 @@ class State:
             number = int(operand.rstrip("U"), 0)
         except ValueError:
             raise PTXError(f"kernel {self.entry.name!r}: the interpreter does not know the operand {operand!r}") from None
-        if dtype == bool:
+        if dtype.kind == "b":
             return np.bool_(number)
         bits = 8 * dtype.itemsize
         return np.array(number % (1 << bits), f"u{dtype.itemsize}").view(dtype)[()]

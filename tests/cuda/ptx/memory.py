@@ -1,4 +1,4 @@
-"""Loads, stores and atomics of every state space, each address checked: bounds, alignment, and whether shared memory was written."""
+"""Loads, stores and atomics of every state space, each checked: bounds, alignment, whether shared memory was written."""
 
 from __future__ import annotations
 

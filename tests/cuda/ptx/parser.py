@@ -16,11 +16,21 @@ from .errors import PTXError
 DTYPES = {
     name: np.dtype(code)
     for code, names in {
-        "f2": "f16", "f4": "f32", "f8": "f64", "?": "pred",
-        "u1": "u8 b8", "i1": "s8", "u2": "u16 b16", "i2": "s16", "u4": "u32 b32", "i4": "s32", "u8": "u64 b64", "i8": "s64",
+        "f2": "f16",
+        "f4": "f32",
+        "f8": "f64",
+        "?": "pred",
+        "u1": "u8 b8",
+        "i1": "s8",
+        "u2": "u16 b16",
+        "i2": "s16",
+        "u4": "u32 b32",
+        "i4": "s32",
+        "u8": "u64 b64",
+        "i8": "s64",
     }.items()
     for name in names.split()
-}  # fmt: skip
+}
 
 _PARAMETER = re.compile(r"\.param\s+(?:\.align\s+(\d+)\s+)?\.(\w+)\s+(?:\.ptr[^,)]*?\s)?([\w$]+)(?:\[(\d+)\])?")
 _VARIABLE = re.compile(r"(\.extern\s+)?\.(shared|local)\s+(?:\.align\s+(\d+)\s+)?\.(\w+)\s+([\w$]+)(?:\[(\d*)\])?$")
@@ -128,7 +138,7 @@ def _body(text: str, start: int) -> str:
 
 
 def _statements(body: str) -> list[tuple[str, int]]:
-    """Statements and labels ("name:") with the number of their scope; a brace opens a scope only where a statement can begin."""
+    """Statements and labels ("name:") with the number of their scope; a brace opens one only where a statement can begin."""
     body = re.sub(r"^\s*\.loc\s+(\d+\s+\d+)[^\n]*$", r".loc \1;", body, flags=re.M)
     found, current, scopes, count = list[tuple[str, int]](), "", [0], 0
     for piece in re.split(r"([;{}]|^\s*[\w$]+:(?!:))", body, flags=re.M):

@@ -1,7 +1,7 @@
 """Executes a kernel: lanes that stand at the same instruction go on together, those that lag behind first.
 
-So lanes that parted meet again where their paths join, as on a device. A barrier of the block is passed when all its lanes wait at
-the same one. Blocks run side by side and must not depend on each other.
+So lanes that parted meet again where their paths join, as on a device, and lanes that come too early to an instruction of
+their warp wait there. A barrier of the block is passed when all its lanes wait at the same one. Blocks run side by side.
 """
 
 from __future__ import annotations

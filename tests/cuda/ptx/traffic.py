@@ -1,4 +1,4 @@
-"""Bytes that warps ask global memory for, by buffer: what the emulated execution moves before any cache, and what is touched."""
+"""Bytes that warps ask global memory for, by buffer: what the emulation moves before any cache, and what it touches."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SECTOR = 32  # bytes: the unit in which a device moves global memory
 
 @dataclass
 class Counter:
-    """requests: of warps. sectors: of 32 bytes, each counted once a request. useful: bytes that lanes asked for, once a request.
+    """requests: of warps. sectors: of 32 bytes, each counted once a request. useful: bytes that lanes want, once a request.
     touched: the sectors that were asked for at all, which must come from memory however large a cache is.
     """
 
@@ -43,7 +43,6 @@ class Traffic:
     def moved(self, label: str, writes: bool = False) -> int:
         """Bytes of all sectors asked for."""
         return SECTOR * self.counters[label, writes].sectors
-
 
     def touched(self, label: str, writes: bool = False) -> int:
         """Bytes of the sectors that were asked for, each once."""

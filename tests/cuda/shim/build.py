@@ -1,7 +1,7 @@
 """Builds a CUDA source into a library that the CPU runs, in three ways: plain, sanitized, and watched for races.
 
-The source goes into an unnamed namespace unchanged, so that its `__shared__` arrays are local symbols that the address sanitizer
-guards. Only `extern __shared__`, which C++ cannot say, is rewritten.
+The source goes into an unnamed namespace unchanged, so that its `__shared__` arrays are local symbols, which the address
+sanitizer guards. Only `extern __shared__`, which C++ cannot say, is rewritten.
 """
 
 from __future__ import annotations
@@ -43,9 +43,8 @@ class Patch:
 
     def apply(self, text: str) -> str:
         if text.count(self.old) != 1:
-            raise BuildError(
-                f"a planted fault no longer fits: {self.old!r} stands {text.count(self.old)} times in {self.file or 'the source'}"
-            )
+            where = self.file or "the source"
+            raise BuildError(f"a planted fault no longer fits: {self.old!r} stands {text.count(self.old)} times in {where}")
         return text.replace(self.old, self.new)
 
 
@@ -122,7 +121,7 @@ def _kernels(folder: Path, code: str, flags: Sequence[str]) -> list[str]:
 
 
 def patched(code: str, options: tuple[str, ...], patches: Sequence[Patch], folder: Path) -> tuple[str, tuple[str, ...]]:
-    """A source with its planted faults, and options that name a copy of the headers, in `folder`, where one of them is changed."""
+    """A source with its planted faults, and options that name a copy of the headers in `folder` if one of them is changed."""
     for patch in patches:
         code = code if patch.file else patch.apply(code)
     if not any(patch.file for patch in patches):

@@ -1,8 +1,8 @@
 // CUDA C++ on the CPU: what nvcc knows and g++ does not. Included before a kernel's source, which is not changed for it.
 //
-// Blocks run one after the other, the threads of a block as fibers in an order that a seed gives. A `__shared__` array is a static
-// one, refilled with NaN for every block (shim.py finds them by their symbols). Not here: more than one dimension, streams, weak
-// memory, timing. Results are emulated, never a GPU's.
+// Blocks run one after the other, the threads of a block as fibers in an order that a seed gives. A `__shared__` array is a
+// static one, refilled with NaN for every block (library.py finds them by their symbols). Not here: more than one dimension,
+// streams, weak memory, timing. Results are emulated, never a GPU's.
 #pragma once
 
 #include <math.h>
@@ -48,7 +48,9 @@ T shuffle(Collective what, unsigned mask, T value, int lane, int line, int width
     return value;
 }
 
-inline void warp_barrier(int line, unsigned mask = 0xffffffffu) { collective(kBarrier, mask, 0, 0, 32, line); }
+inline void warp_barrier(int line, unsigned mask = 0xffffffffu) {
+    collective(kBarrier, mask, 0, 0, 32, line);
+}
 
 // Not instrumented, since it is the detector's own note that says it is atomic.
 template <class T, class F>
@@ -89,12 +91,24 @@ T atomicMax(T* address, T value) {
 #define __ldg(p) (*(p))
 inline void __threadfence() {}
 inline void __threadfence_block() {}
-inline int __popc(unsigned v) { return __builtin_popcount(v); }
-inline int __popcll(unsigned long long v) { return __builtin_popcountll(v); }
-inline int __clz(int v) { return v ? __builtin_clz(static_cast<unsigned>(v)) : 32; }
-inline int __ffs(int v) { return __builtin_ffs(v); }
-inline float rsqrtf(float v) { return 1 / sqrtf(v); }
-inline double rsqrt(double v) { return 1 / sqrt(v); }
+inline int __popc(unsigned v) {
+    return __builtin_popcount(v);
+}
+inline int __popcll(unsigned long long v) {
+    return __builtin_popcountll(v);
+}
+inline int __clz(int v) {
+    return v ? __builtin_clz(static_cast<unsigned>(v)) : 32;
+}
+inline int __ffs(int v) {
+    return __builtin_ffs(v);
+}
+inline float rsqrtf(float v) {
+    return 1 / sqrtf(v);
+}
+inline double rsqrt(double v) {
+    return 1 / sqrt(v);
+}
 template <class T>
 T min(T a, T b) {
     return b < a ? b : a;

@@ -1,8 +1,9 @@
-// Watches every access of instrumented code (-fsanitize=thread, with these functions in place of its library): races, and shared
-// memory that is read before it is written.
+// Watches every access of instrumented code (-fsanitize=thread, with these functions in place of its library): races, and
+// shared memory that is read before it is written.
 //
-// Two accesses of a word, one of them a write and not both atomic, race unless something orders them: the same thread, a barrier of
-// the block between them, or a barrier of their warp. Blocks of a launch are never ordered. A shuffle orders no memory.
+// Two accesses of a word, one of them a write and not both atomic, race unless something orders them: the same thread, a
+// barrier of the block between them, or a barrier of their warp. Blocks of a launch are never ordered. A shuffle orders no
+// memory.
 #include <dlfcn.h>
 
 #include <algorithm>
@@ -23,7 +24,8 @@ struct Access {
     bool any() const { return at.block != ~0u; }
 };
 
-// Reads of a word since it was written: of each warp the last, and whether other lanes read in the same stretch between barriers.
+// Reads of a word since it was written: of each warp the last, and whether other lanes read in the same stretch between
+// barriers.
 struct Read : Access {
     bool several = false;
 };
@@ -60,8 +62,8 @@ unsigned long place(void* pc) {
 void tell(const char* what, const Watched& in, uintptr_t address, const Access& before, const Access& after) {
     if (!seen.insert({before.pc, after.pc}).second) return;
     char line[256];
-    snprintf(line, sizeof line, "%s: %s memory, byte %lu of %lu: block %u thread %u at %#lx, block %u thread %u at %#lx\n", what,
-             in.shared ? "shared" : "global", static_cast<unsigned long>(address - in.region.begin),
+    snprintf(line, sizeof line, "%s: %s memory, byte %lu of %lu: block %u thread %u at %#lx, block %u thread %u at %#lx\n",
+             what, in.shared ? "shared" : "global", static_cast<unsigned long>(address - in.region.begin),
              static_cast<unsigned long>(in.region.bytes), before.at.block, before.at.thread, place(before.pc), after.at.block,
              after.at.thread, place(after.pc));
     report += line;
@@ -70,7 +72,8 @@ void tell(const char* what, const Watched& in, uintptr_t address, const Access& 
 void remember_read(Word& word, const Access& access) {
     for (Read& read : word.reads) {
         if (read.at.block != access.at.block || read.at.thread / 32 != access.at.thread / 32) continue;
-        const bool same_stretch = read.at.block_barriers == access.at.block_barriers && read.at.warp_barriers == access.at.warp_barriers;
+        const bool same_stretch =
+            read.at.block_barriers == access.at.block_barriers && read.at.warp_barriers == access.at.warp_barriers;
         const bool several = same_stretch && (read.several || read.at.thread != access.at.thread);
         static_cast<Access&>(read) = access;
         read.several = several;
@@ -90,7 +93,8 @@ void look(Watched& in, uintptr_t address, const Access& access, bool reads, bool
     for (const Read& read : word.reads) {
         Access other = read;
         if (read.several && read.at.thread == access.at.thread) other.at.thread ^= 1;  // another lane of that warp
-        if (!(read.atomic && access.atomic) && !ordered(other, access.at)) tell("race of a read and a write", in, address, other, access);
+        if (!(read.atomic && access.atomic) && !ordered(other, access.at))
+            tell("race of a read and a write", in, address, other, access);
     }
     word.reads.clear();
     word.write = access;
@@ -109,7 +113,9 @@ void access(void* pointer, size_t bytes, bool reads, bool writes, bool atomic, v
     for (uintptr_t a = address & ~uintptr_t{3}; a < end; a += 4) look(in, a, one, reads, writes);
 }
 
-void add(const Region& region, bool shared) { watched.push_back({region, shared, std::vector<Word>((region.bytes + 3) / 4)}); }
+void add(const Region& region, bool shared) {
+    watched.push_back({region, shared, std::vector<Word>((region.bytes + 3) / 4)});
+}
 
 }  // namespace
 
@@ -117,7 +123,8 @@ void watch_launch() {
     watched.clear();
     for (const Region& region : buffers) add(region, false);
     for (const Region& region : shared_regions()) add(region, true);
-    std::sort(watched.begin(), watched.end(), [](const Watched& a, const Watched& b) { return a.region.begin < b.region.begin; });
+    std::sort(watched.begin(), watched.end(),
+              [](const Watched& a, const Watched& b) { return a.region.begin < b.region.begin; });
     report.clear();
     seen.clear();
     active = true;
@@ -128,25 +135,41 @@ void watch_block() {
         if (in.shared) std::fill(in.words.begin(), in.words.end(), Word{});
 }
 
-void watch_end() { active = false; }
+void watch_end() {
+    active = false;
+}
 
-void note_atomic(void* address, int bytes, void* pc) { access(address, static_cast<size_t>(bytes), true, true, true, pc); }
+void note_atomic(void* address, int bytes, void* pc) {
+    access(address, static_cast<size_t>(bytes), true, true, true, pc);
+}
 
 }  // namespace shim
 
 #define SHIM_PUBLIC extern "C" __attribute__((visibility("default")))
-#define SHIM_HOOKS(n)                                                                                                            \
-    SHIM_PUBLIC void __tsan_read##n(void* p) { shim::access(p, n, true, false, false, __builtin_return_address(0)); }            \
-    SHIM_PUBLIC void __tsan_write##n(void* p) { shim::access(p, n, false, true, false, __builtin_return_address(0)); }           \
-    SHIM_PUBLIC void __tsan_unaligned_read##n(void* p) { shim::access(p, n, true, false, false, __builtin_return_address(0)); }  \
-    SHIM_PUBLIC void __tsan_unaligned_write##n(void* p) { shim::access(p, n, false, true, false, __builtin_return_address(0)); }
+#define SHIM_HOOKS(n)                                                        \
+    SHIM_PUBLIC void __tsan_read##n(void* p) {                               \
+        shim::access(p, n, true, false, false, __builtin_return_address(0)); \
+    }                                                                        \
+    SHIM_PUBLIC void __tsan_write##n(void* p) {                              \
+        shim::access(p, n, false, true, false, __builtin_return_address(0)); \
+    }                                                                        \
+    SHIM_PUBLIC void __tsan_unaligned_read##n(void* p) {                     \
+        shim::access(p, n, true, false, false, __builtin_return_address(0)); \
+    }                                                                        \
+    SHIM_PUBLIC void __tsan_unaligned_write##n(void* p) {                    \
+        shim::access(p, n, false, true, false, __builtin_return_address(0)); \
+    }
 SHIM_HOOKS(1)
 SHIM_HOOKS(2)
 SHIM_HOOKS(4)
 SHIM_HOOKS(8)
 SHIM_HOOKS(16)
-SHIM_PUBLIC void __tsan_read_range(void* p, size_t n) { shim::access(p, n, true, false, false, __builtin_return_address(0)); }
-SHIM_PUBLIC void __tsan_write_range(void* p, size_t n) { shim::access(p, n, false, true, false, __builtin_return_address(0)); }
+SHIM_PUBLIC void __tsan_read_range(void* p, size_t n) {
+    shim::access(p, n, true, false, false, __builtin_return_address(0));
+}
+SHIM_PUBLIC void __tsan_write_range(void* p, size_t n) {
+    shim::access(p, n, false, true, false, __builtin_return_address(0));
+}
 SHIM_PUBLIC void __tsan_init() {}
 SHIM_PUBLIC void __tsan_func_entry(void*) {}
 SHIM_PUBLIC void __tsan_func_exit() {}
@@ -154,6 +177,10 @@ SHIM_PUBLIC void __tsan_vptr_read(void*) {}
 SHIM_PUBLIC void __tsan_vptr_update(void*, void*) {}
 
 // Global memory that kernels may touch.
-SHIM_PUBLIC void shim_buffers(const shim::Region* regions, size_t count) { shim::buffers.assign(regions, regions + count); }
+SHIM_PUBLIC void shim_buffers(const shim::Region* regions, size_t count) {
+    shim::buffers.assign(regions, regions + count);
+}
 // What was found in the last launch, a line each; empty if nothing was.
-SHIM_PUBLIC const char* shim_report() { return shim::report.c_str(); }
+SHIM_PUBLIC const char* shim_report() {
+    return shim::report.c_str();
+}

@@ -1,4 +1,4 @@
-"""A built library: its kernels, their parameters, and a launch. NumPy and ctypes only, since a sanitized process loads it too."""
+"""A built library: its kernels, their parameters, and a launch. NumPy and ctypes only: a sanitized process loads it too."""
 
 from __future__ import annotations
 

@@ -27,7 +27,9 @@ unsigned n_threads, block_number, block_barriers;
 void* dynamic;
 std::string error;
 
-unsigned number(const Fiber& fiber) { return static_cast<unsigned>(&fiber - fibers.data()); }
+unsigned number(const Fiber& fiber) {
+    return static_cast<unsigned>(&fiber - fibers.data());
+}
 
 void fail(const Fiber& fiber, const char* what) {
     if (!error.empty()) return;
@@ -164,7 +166,9 @@ void run_block(const Shape& shape, unsigned block, std::mt19937& random) {
 
 }  // namespace
 
-void block_barrier(int line) { wait(State::kAtBlockBarrier, line); }
+void block_barrier(int line) {
+    wait(State::kAtBlockBarrier, line);
+}
 
 uint64_t collective(Collective what, unsigned mask, uint64_t value, int lane, int width, int line) {
     Fiber& fiber = *current;
@@ -177,16 +181,22 @@ uint64_t collective(Collective what, unsigned mask, uint64_t value, int lane, in
     return fiber.answer;
 }
 
-void* dynamic_shared() { return dynamic; }
+void* dynamic_shared() {
+    return dynamic;
+}
 
-Moment now() { return {block_number, number(*current), block_barriers, current->warp_barriers}; }
+Moment now() {
+    return {block_number, number(*current), block_barriers, current->warp_barriers};
+}
 
 bool on_own_stack(const void* address) {
     const char* p = static_cast<const char*>(address);
     return current && p >= current->stack && p < current->stack + kStack;
 }
 
-const std::vector<Region>& shared_regions() { return shared; }
+const std::vector<Region>& shared_regions() {
+    return shared;
+}
 
 const char* launch(const Shape& shape, const std::function<void()>& kernel) {
     n_threads = shape.threads;

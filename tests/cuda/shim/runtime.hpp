@@ -39,7 +39,8 @@ int slots(void (*)(P...), int* out) {
     return sizeof...(P);
 }
 
-// Of the thread that runs: its number in the block, the block's, and how many barriers of the block and of its warp it has passed.
+// Of the thread that runs: its number in the block, the block's, and how many barriers of the block and of its warp it has
+// passed.
 struct Moment {
     unsigned block, thread, block_barriers, warp_barriers;
 };
