@@ -10,9 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from device import nvrtc
 from device.backend import cuda_on
-from device.engines import ShimEngine
+from device.engines import PtxEngine, ShimEngine
 from problems import VARIATES, make_point
+from ptx import PTXError
 from shim import Patch, Recorder, Tape, replay, replay_sanitized
 from test_parity import Case, learning_rate, make_case_problem, start
 
@@ -41,16 +43,21 @@ class Recording:
 
 
 def record(compiler, case, patches=()) -> Recording:
-    """What a session launches: an anchor, an epoch, a pass."""
+    """What a session launches."""
     recorder = Recorder(ShimEngine(compiler, patches=patches))
+    run_session(recorder, case)
+    return Recording(recorder.code, recorder.options, recorder.tape)
+
+
+def run_session(engine, case):
+    """An anchor, an epoch, a pass."""
     problem = make_case_problem(case)
-    with cuda_on(recorder):
+    with cuda_on(engine):
         session = get_backend("cuda").open(problem)
         start(session, problem, case)
         order = np.random.default_rng(case.seed).integers(0, case.n, case.n + 3)
         session.epoch(order, np.array([learning_rate(problem, case.step)]), case.step, VARIATES[case.kind])
         session.evaluate(*make_point(problem, 5), VARIATES[case.kind])
-    return Recording(recorder.code, recorder.options, recorder.tape)
 
 
 @pytest.fixture(scope="module")
@@ -198,3 +205,21 @@ def test_a_sum_over_blocks_in_the_order_of_arrival_is_found(compiler):
     library = build(compiler, recording, "plain", patch)
     assert replay(library, recording.tape, 0) == []
     assert any("leaves other bits" in finding for seed in range(1, 4) for finding in replay(library, recording.tape, seed))
+
+
+@pytest.mark.skipif(nvrtc.unavailable() is not None, reason=str(nvrtc.unavailable()))
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("one number too many", "global access out of bounds"),
+        ("a sum that starts anywhere", "shared memory is read before it is written: residual.cuh"),
+        ("a shuffle of half a warp", "a lane that the mask names does not come"),
+    ],
+)
+def test_a_planted_fault_is_found_in_ptx(name, message, tmp_path):
+    """The same changes, through NVRTC, in the interpreter."""
+    fault = FAULTS[name]
+    engine = PtxEngine(planted=([Patch(fault.file, fault.old, fault.new)], tmp_path))
+    with pytest.raises(PTXError, match=message):
+        run_session(engine, CASES["one"])
+    run_session(PtxEngine(), CASES["one"])

@@ -55,7 +55,15 @@ def unavailable() -> str | None:
             f"the CPU emulation of kernels is written for Linux on x86-64, this is {platform.system()} on {platform.machine()}"
         )
     missing = [tool for tool in ("g++", "nm") if shutil.which(tool) is None]
-    return f"{' and '.join(missing)} not installed" if missing else None
+    if missing:
+        return f"{' and '.join(missing)} not installed"
+    runtime = sanitizer_runtime()
+    return None if Path(runtime).is_absolute() else f"g++ has no address sanitizer ({runtime}): install libasan"
+
+
+def sanitizer_runtime() -> str:
+    """The library that a sanitized process loads first; its bare name if g++ has none."""
+    return _run(["g++", "-print-file-name=libasan.so"]).strip()
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ import numpy as np
 from device.launch import Call, Slot
 from device.memory import Memory
 
+from .build import sanitizer_runtime
 from .library import Library, ShimError
 
 _HERE = Path(__file__).parent
@@ -100,10 +101,9 @@ def replay_sanitized(library: Path, tape: Tape, folder: Path, seed: int = 0) -> 
     """The same in a process of its own, under the address and undefined-behaviour sanitizers: their report is a finding."""
     stored = folder / f"tape_{os.getpid()}_{id(tape)}.pickle"
     stored.write_bytes(pickle.dumps(tape))
-    runtime = subprocess.run(["g++", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True).stdout.strip()
     environment = {
         **os.environ,
-        "LD_PRELOAD": runtime,
+        "LD_PRELOAD": sanitizer_runtime(),
         "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=0",
         "UBSAN_OPTIONS": "print_stacktrace=1",
         "PYTHONPATH": os.pathsep.join([str(_HERE.parent), *sys.path]),
