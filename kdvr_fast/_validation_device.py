@@ -29,14 +29,16 @@ def on_device(values: Any) -> bool:
 
 
 def device_array(values: Any, name: str) -> Any:
-    """The same memory as a CuPy array. RuntimeError where CuPy is missing."""
+    """The same memory as a CuPy array. RuntimeError where CuPy is missing, ValueError for another GPU than the current one."""
     try:
         import cupy
     except ImportError as error:
         raise RuntimeError(f"{name} lies on a GPU and is read with CuPy, which cannot be imported ({error})") from None
-    if hasattr(values, "__cuda_array_interface__"):
-        return cupy.asarray(values)
-    return cupy.from_dlpack(values)
+    A = cupy.asarray(values) if hasattr(values, "__cuda_array_interface__") else cupy.from_dlpack(values)
+    here, there = cupy.cuda.Device().id, A.device.id
+    if here != there:
+        raise ValueError(f"{name} lies on GPU {there} and the current one is {here}: use `with cupy.cuda.Device({there})`")
+    return A
 
 
 def device_rows(X: Any, scan: bool) -> OnDevice:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,11 @@ from .memory import Block, Memory
 class DeviceArray(NDArrayOperatorsMixin):
     """`block` keeps the memory alive; `_host` is a NumPy array over it, or over a part of it."""
 
-    __slots__ = ("__weakref__", "_host", "block", "memory")
+    __slots__ = ("__weakref__", "_host", "block", "memory", "number")
 
     def __init__(self, memory: Memory, block: Block, host: NDArray[Any]) -> None:
         self.memory, self.block, self._host = memory, block, host
+        self.number = 0  # of the device that it says it lies on
 
     @classmethod
     def empty(cls, memory: Memory, shape: Any, dtype: Any = np.float64, order: str = "C") -> DeviceArray:
@@ -67,6 +69,7 @@ class DeviceArray(NDArrayOperatorsMixin):
     def data(self) -> Any:
         return _Pointer(self.pointer)
 
+    device = property(lambda self: SimpleNamespace(id=self.number))
     shape = property(lambda self: self._host.shape)
     dtype = property(lambda self: self._host.dtype)
     ndim = property(lambda self: self._host.ndim)
