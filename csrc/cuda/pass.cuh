@@ -24,9 +24,8 @@ constexpr int kTile = kPassWarps * kTogether<T>;
 template <class T>
 KDVR_INLINE void logits_of_tile(const Job<T>& job, Index first, Index last, const T* W, T* z, T* norms) {
     constexpr int R = kTogether<T>;
-    const T* a[R];
-#pragma unroll
-    for (int i = 0; i < R; ++i) a[i] = job.values + (first + i < last ? first + i : last) * job.stride;
+    const T* const a = job.values + first * job.stride;
+    const int most = last - first < R ? static_cast<int>(last - first) : R;  // of the rows after the first
     T square[R] = {};
     for_outputs<T>(job.k, [&](int j0, auto group) {
         constexpr int G = decltype(group)::size;
@@ -35,11 +34,13 @@ KDVR_INLINE void logits_of_tile(const Job<T>& job, Index first, Index last, cons
 #pragma unroll 1
         for (int f = lane(); f < job.d; f += 32) {
             T w[G];
+            const T* row = a + f;
 #pragma unroll
             for (int j = 0; j < G; ++j) w[j] = W[(j0 + j) * job.d + f];
 #pragma unroll
             for (int i = 0; i < R; ++i) {
-                const T number = a[i][f];
+                const T number = *row;
+                if (i < most) row += job.stride;
                 if (j0 == 0) square[i] += number * number;
 #pragma unroll
                 for (int j = 0; j < G; ++j) part[i / rows][i % rows * G + j] += w[j] * number;
