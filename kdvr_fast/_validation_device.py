@@ -21,7 +21,7 @@ _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 def on_device(values: Any) -> bool:
     """Whether an array says that it lies on an NVIDIA GPU."""
-    if isinstance(values, np.ndarray | OnDevice) or not hasattr(values, "shape"):
+    if isinstance(values, np.ndarray | OnDevice):
         return False
     if hasattr(values, "__cuda_array_interface__"):
         return True
