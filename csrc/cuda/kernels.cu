@@ -75,6 +75,13 @@ using Rows = Csr;
 using Rows = Dense;
 #endif
 
+// Blocks of a pass on one multiprocessor. NVRTC for sm_80 would spill with the registers of two.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+#define KDVR_PASS_BLOCKS 1
+#else
+#define KDVR_PASS_BLOCKS 2
+#endif
+
 extern "C" {
 
 __global__ void __launch_bounds__(384, 1) kdvr_walk(KDVR_PARAMETERS(Real), Index first, Index last) {
@@ -99,7 +106,7 @@ __global__ void __launch_bounds__(256, 1)
     columns(values, rows, starts, R, out, d, k);
 }
 #else
-__global__ void __launch_bounds__(256, 2) kdvr_pass(KDVR_PARAMETERS(Real), double* partial) {
+__global__ void __launch_bounds__(256, KDVR_PASS_BLOCKS) kdvr_pass(KDVR_PARAMETERS(Real), double* partial) {
     pass(KDVR_JOB(Real), partial);
 }
 

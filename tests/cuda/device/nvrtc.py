@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+_CUPYS = ("-ftz=true",)  # what CuPy adds to the options of a RawModule
 INSTALL = "pip install 'nvidia-cuda-nvrtc==13.0.*'"
 
 
@@ -43,13 +44,13 @@ def unavailable() -> str | None:
 @functools.lru_cache(maxsize=64)
 def compile_ptx(code: str, options: Sequence[str], architecture: str = "compute_80") -> str:
     """PTX of a translation unit, with the lines of its source. CompileError with the log if it does not compile."""
-    return _compile(code, [f"--gpu-architecture={architecture}", "-lineinfo", *options])[0]
+    return _compile(code, [f"--gpu-architecture={architecture}", "-lineinfo", *_CUPYS, *options])[0]
 
 
 def compile_log(code: str, options: Sequence[str], architecture: str) -> str:
     """What the assembler says of the machine code for a device such as "sm_90": registers, shared memory, spills."""
     verbose = [f"--ptxas-options={option}" for option in ("-v", "-warn-spills")]
-    return _compile(code, [f"--gpu-architecture={architecture}", *verbose, *options])[1]
+    return _compile(code, [f"--gpu-architecture={architecture}", *verbose, *_CUPYS, *options])[1]
 
 
 def _compile(code: str, options: Sequence[str]) -> tuple[str, str]:
