@@ -24,7 +24,7 @@ def identity(job: Job, backend: str) -> dict[str, Any]:
     mask = None if job.step.compression is None else job.step.compression.mask
     return {
         "X": f"{_kind(problem.X)} {problem.X.shape} {problem.X.dtype} {_digest(*_rows(problem.X, _sample(problem.n)))}",
-        "y": _digest(*_rows(problem.y, _sample(problem.n))) if is_virtual(problem.X) else _digest(problem.y),
+        "y": _digest(*_rows(problem.y, _sample(problem.n))) if is_virtual(problem.X) else _digest(problem.y[:]),
         "sample_weight": _digest(problem.weights),
         "loss": problem.loss.name,
         "fit_intercept": problem.fit_intercept,

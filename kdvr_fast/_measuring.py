@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._rows import product
 from .backends.base import FloatArray, Pass, Problem, Step
 from .history import NAN
 from .losses import Loss
@@ -60,7 +61,7 @@ def table_loss(p: Problem, table: FloatArray) -> float:
 def accuracy(p: Problem, weights: Weights) -> float:
     """Share of rows, weighted by s_i, whose predicted label is the target's (the likelier class of a soft target)."""
     W, b = weights
-    logits = ((rows, np.asarray(p.X[rows] @ W.T + b)) for rows in _blocks(p))
+    logits = ((rows, product(p.X, rows, W) + b) for rows in _blocks(p))
     return sum(_weight_of(p, rows, predictions(z, p.loss) == _labels(p.y[rows], p.loss)) for rows, z in logits) / p.n
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from numpy.typing import ArrayLike
 
 from . import _validation as check
+from ._rows import is_on_device
 from ._virtual import is_virtual
 from .backends.base import Problem
 from .losses import Loss
@@ -46,7 +47,7 @@ def make_problem(
             raise ValueError("sample_weight: virtual rows have no weights of their own; leave it out")
         made = check.virtual_targets(y, rows, rule, outputs)
         return Problem(rows, made, rule, made.n_outputs, fit_intercept=check.flag(fit_intercept, "fit_intercept"))
-    targets = check.targets(y, rule, n)
+    targets = check.targets(y, rule, n, X_on_device=is_on_device(rows))
     k = check.n_outputs(targets, rule, outputs)
     return Problem(
         X=rows,

@@ -1,4 +1,4 @@
-"""Sparse and compact rows beside dense ones: what NumPy code asks of rows X (n, d), written once for all.
+"""Sparse, compact and device rows beside dense ones: what NumPy code asks of rows X (n, d), written once for all.
 
 Dense rows are an array. Compact rows give arrays, block by block. Sparse rows are `CsrRows`, the arrays of a compressed-row
 matrix as the user gave them; SciPy's own constructor would copy int64 indices. Blocks of either, `X[rows]`, are an array or a
@@ -98,6 +98,52 @@ class Compact:
         return A
 
 
+@dataclass(frozen=True, eq=False)
+class OnDevice:
+    """An array on a GPU, validated: rows (n, d) or targets, read there in place. Blocks of it are copies on the host.
+
+    values: a CuPy array over the memory of whoever made it.
+    """
+
+    values: Any
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape."""
+        return tuple(self.values.shape)
+
+    @property
+    def ndim(self) -> int:
+        """Its number of dimensions."""
+        return len(self.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of its numbers."""
+        dtype: np.dtype[Any] = np.dtype(self.values.dtype)
+        return dtype
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: Any) -> NDArray[Any]:
+        """A copy of some rows on the host."""
+        copy: NDArray[Any] = self.values[rows].get()
+        return copy
+
+    @staticmethod
+    def beside(values: Any) -> Any:
+        """Values on the current device, copied if they are not there."""
+        import cupy
+
+        return cupy.asarray(values)
+
+
+def is_on_device(X: Any) -> TypeGuard[OnDevice]:
+    """Whether rows or targets lie on a GPU."""
+    return isinstance(X, OnDevice)
+
+
 def is_compact(X: Any) -> TypeGuard[Compact]:
     """Whether rows are stored in fewer bytes than they are read in."""
     return isinstance(X, Compact)
@@ -115,6 +161,14 @@ def stack(blocks: list[Any], axis: int) -> Any:
 
         return csr_array((vstack if axis == 0 else hstack)(blocks, format="csr"))
     return np.concatenate(blocks, axis=axis)
+
+
+def product(X: Any, rows: slice, W: FloatArray) -> NDArray[Any]:
+    """A W^T of some rows, (rows, k), formed where they lie, given on the host."""
+    if is_on_device(X):
+        on_device: NDArray[Any] = (X.values[rows] @ X.beside(W).T).get()
+        return on_device
+    return np.asarray(X[rows] @ W.T)
 
 
 def dense(block: Any) -> Any:

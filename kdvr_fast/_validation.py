@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ._custom import Custom, allowed
-from ._rows import Compact, CsrRows
+from ._rows import Compact, CsrRows, OnDevice, is_on_device
 from ._validation_csr import csr_rows
 from ._validation_csr import finite as finite_csr
+from ._validation_device import device_problem_targets, device_rows, device_targets, finite_on_device, on_device
 from ._virtual import VirtualRows, VirtualTargets, is_virtual
 from .backends.base import FloatArray
 from .losses import LOSSES, Loss
@@ -141,12 +142,15 @@ def float_type(dtype: DTypeLike) -> np.dtype[Any]:
 
 
 def features(X: Any, *, scan: bool = True) -> Any:
-    """X as (n, d) float32 or float64 rows, read in place: an array of unit stride, `CsrRows` of a CSR matrix, or virtual rows.
+    """X as (n, d) float32 or float64 rows, read in place: an array of unit stride, `OnDevice` where it lies on a GPU, `CsrRows`
+    of a CSR matrix, or virtual rows.
 
     A nested list becomes float64. scan: look for NaN and infinities, one read of X.
     """
-    if isinstance(X, CsrRows) or is_virtual(X):
+    if isinstance(X, CsrRows | OnDevice) or is_virtual(X):
         return X
+    if on_device(X):
+        return device_rows(X, scan)
     if isinstance(X, Compact) or (isinstance(X, np.ndarray) and X.dtype.name in COMPACT):
         return _compact(X if isinstance(X, Compact) else Compact(X), scan)
     A = X if hasattr(X, "toarray") else _features_array(X)
@@ -244,6 +248,8 @@ def finite_rows(X: Any) -> None:
             rows = max(1, _SCAN_BYTES // (8 * X.shape[1]))
             for start in range(0, len(X.values), rows):
                 finite(X.values[start : start + rows].astype(np.float32), "X", start)
+    elif isinstance(X, OnDevice):
+        finite_on_device(X.values, "X")
     elif not is_virtual(X):
         finite(X, "X")
 
@@ -268,6 +274,8 @@ def finite(values: NDArray[Any], name: str, first_row: int = 0) -> None:
 def real_array(values: ArrayLike, name: str) -> NDArray[Any]:
     """An array of real numbers (bool, integer or floating), not copied."""
     _unmasked(values, name)
+    if on_device(values):
+        raise TypeError(f"{name} lies on a GPU, where X and y alone are read, and y only with X: pass a NumPy array")
     A = np.asarray(values) if isinstance(values, np.ndarray) else _from_list(values, name)
     if A.dtype.kind not in "biuf":
         raise TypeError(f"{name} has dtype {A.dtype}; real numbers are needed")
@@ -341,7 +349,7 @@ def initial(values: ArrayLike | None, expected: tuple[int, ...], dtype: np.dtype
 # -- targets and outputs -----------------------------------------------------------------------------------------------
 
 
-def n_outputs(y: NDArray[Any], loss: Loss, others: Iterable[tuple[str, int]]) -> int:
+def n_outputs(y: Any, loss: Loss, others: Iterable[tuple[str, int]]) -> int:
     """The number k of outputs from y and from (name, k) of whatever else fixes it, which must all agree."""
     known = list(others)
     if loss.targets == "unit":
@@ -353,9 +361,10 @@ def n_outputs(y: NDArray[Any], loss: Loss, others: Iterable[tuple[str, int]]) ->
     for name, k in known[1:]:
         if k != known[0][1]:
             raise ValueError(f"{name} has {k} output(s) but {known[0][0]} has {known[0][1]}; they must agree")
-    k = known[0][1] if known else int(y.max()) + 1
+    values = y.values if is_on_device(y) else y
+    k = known[0][1] if known else int(values.max()) + 1
     if not known and k > max(1000, 10 * len(y)):
-        row = int(y.argmax())
+        row = int(values.argmax())
         raise ValueError(
             f"y holds label {k - 1} in row {row}, which would make {k} classes of {len(y)} rows; labels are 0 .. k-1 "
             "(see sklearn's LabelEncoder), and coef_init or a teacher fixes k if so many are meant"
@@ -365,10 +374,15 @@ def n_outputs(y: NDArray[Any], loss: Loss, others: Iterable[tuple[str, int]]) ->
     return k
 
 
-def targets(y: ArrayLike, loss: Loss, n: int) -> NDArray[Any]:
-    """Targets checked on their own, before k is known: labels as int64 (n,), everything else (n,) or (n, k)."""
+def targets(y: Any, loss: Loss, n: int, *, X_on_device: bool = False) -> Any:
+    """Targets checked on their own, before k is known: labels as int64 (n,), everything else (n,) or (n, k).
+
+    X_on_device: whether they may lie on a GPU, and then stay there.
+    """
     if isinstance(y, VirtualTargets):
         raise TypeError("y is VirtualTargets but X are stored rows: pass y.rows for X, or y[:] for y")
+    if X_on_device and on_device(y):
+        return device_targets(y, loss, n, lambda Y: targets(Y, loss, n))
     Y = real_array(y, "y")
     if Y.ndim not in (1, 2) or len(Y) != n or 0 in Y.shape:
         raise ValueError(f"y has shape {Y.shape}; expected {n} rows as in X: ({n},) or ({n}, outputs)")
@@ -428,8 +442,11 @@ def _labels(y: NDArray[Any], loss: str) -> NDArray[np.int64]:
     return labels
 
 
-def problem_targets(y: NDArray[Any], k: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+def problem_targets(y: Any, k: int, dtype: np.dtype[Any]) -> Any:
     """Checked targets as a backend takes them: labels below k as they are, others as (n, k) of `dtype`, C-ordered."""
+    if is_on_device(y):
+        sound = device_problem_targets(y, k, dtype)
+        return problem_targets(y[:], k, dtype) if sound is None else sound
     if y.ndim == 1 and y.dtype == np.int64 and k > 1:
         if y.max() >= k:
             row = int(np.argmax(y >= k))

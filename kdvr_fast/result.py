@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _validation as check
+from ._rows import is_on_device
 from .backends.base import FloatArray
 from .history import History
 from .losses import Loss
@@ -63,7 +64,8 @@ _ENDINGS = {
 class Result:
     """Outcome of `solve`.
 
-    coef (k, d) and intercept (k,), of X's dtype: the last finished epoch's, averaged if that was asked for.
+    coef (k, d) and intercept (k,), of X's dtype: the last finished epoch's, averaged if that was asked for. CuPy arrays if X
+    lay on a GPU, as are logits and predictions of rows that lie there; all else is on the host.
     history: one row an epoch. status: how the run ended; message: the same in a sentence, with what the criterion of `tol`
     found. backend: name of the engine that ran. epochs: finished ones (iterations of `LBFGS`).
     weights: the layers of a `DeepLinear` model, whose product coef is; None for a linear one.
@@ -86,15 +88,27 @@ class Result:
 
     def decision_function(self, X: ArrayLike) -> FloatArray:
         """Logits z = W a + b, (n, k), of X's dtype; for the squared loss these are the predicted values."""
-        A = check.features(X)[:]
-        if A.shape[1] != self.coef.shape[1]:
-            raise ValueError(f"X has {A.shape[1]} features, the weights have {self.coef.shape[1]}")
-        Z: FloatArray = A @ self.coef.T.astype(A.dtype) + self.intercept.astype(A.dtype)
+        rows = check.features(X)
+        if rows.shape[1] != self.coef.shape[1]:
+            raise ValueError(f"X has {rows.shape[1]} features, the weights have {self.coef.shape[1]}")
+        A: Any = rows.values if is_on_device(rows) else rows[:]
+        coef, intercept = (_beside(rows, w).astype(A.dtype) for w in (self.coef, self.intercept))
+        Z: FloatArray = A @ coef.T + intercept
         return Z
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Labels (n,) as int64 for softmax, logistic and losses like them; else link(z), for squared z: (n,) if k = 1."""
-        return predictions(self.decision_function(X), check.loss(self.loss))
+        rows = check.features(X)
+        Z: Any = self.decision_function(rows)
+        predicted = predictions(Z.get() if is_on_device(rows) else Z, check.loss(self.loss))
+        return rows.beside(predicted) if is_on_device(rows) else predicted
+
+
+def _beside(rows: Any, weights: Any) -> Any:
+    """Weights of a result where rows lie."""
+    if is_on_device(rows):
+        return rows.beside(weights)
+    return weights if isinstance(weights, np.ndarray) else weights.get()
 
 
 def predictions(Z: FloatArray, loss: Loss) -> NDArray[Any]:

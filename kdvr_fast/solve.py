@@ -14,6 +14,7 @@ from ._deep_run import DeepRun
 from ._job import Callback, Job
 from ._precondition import resolve
 from ._problem import make_problem
+from ._rows import is_on_device
 from ._span import SpanDescent, spans
 from ._training import Run, train
 from ._unstored import check_rates, check_run
@@ -89,6 +90,8 @@ def solve(
             with momentum O(k d). A nested list becomes float64. Or `synthetic.VirtualRows`, with `synthetic.VirtualTargets` for
             y: rows made where they are read, at the memory of the weights however many there are. They are independent draws
             and walked in their order. Not with SAGA, LBFGS, teachers that are stored or sample_weight.
+            With backend="cuda" also an array on an NVIDIA GPU (CuPy, torch, JAX, Numba), read there without a copy, and then y
+            may lie there too; the work goes to CuPy's current stream, and the result's coef and intercept are CuPy arrays.
         y: softmax: integer labels 0 .. k-1, (n,), or rows of probabilities (n, k). logistic: 0/1 or probabilities, (n,).
             squared: (n,) or (n, k). k follows from y, coef_init or the teacher.
         loss: "squared" = |z - y|^2 / 2, "logistic" (k = 1), "softmax", or one of your own, `Loss.custom`.
@@ -345,6 +348,10 @@ def _learning_rate(given: object, problem: Problem, step: Step, sampling: str, p
         return given
     if isinstance(given, str):
         check.choice(given, ("auto",), "learning_rate")
+        if is_on_device(problem.X):
+            raise ValueError(
+                "learning_rate='auto' looks at rows on the processor and X lies on a GPU: pass a number or a schedule"
+            )
         from .theory import auto_learning_rate
 
         rate = auto_learning_rate(

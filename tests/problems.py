@@ -127,7 +127,8 @@ def backend_params(*without: str) -> list[object]:
     ]
 
 
-# Numba is compared with the reference in every session method, so that what runs above a session need not run on it again.
-COMPLETE = backend_params("numba")  # those that refuse nothing
-every_compiled_backend = pytest.mark.parametrize("backend", backend_params("reference"))
-every_complete_backend = pytest.mark.parametrize("backend", backend_params("numba", "reference"))
+# Numba and CUDA are compared with the reference in every session method, so that what runs above a session need not run on them
+# again; CUDA in suites of its own, tests/cuda (emulated) and tests/gpu.
+COMPLETE = backend_params("numba", "cuda")  # those that refuse nothing
+every_compiled_backend = pytest.mark.parametrize("backend", backend_params("reference", "cuda"))
+every_complete_backend = pytest.mark.parametrize("backend", backend_params("numba", "cuda", "reference"))

@@ -5,12 +5,23 @@
 // Source: arXiv:2305.17581, Proposition 1 (the residual is linear in the target for all three).
 #pragma once
 
+#ifdef KDVR_CUDA  // a warp is a vector of 32 lanes
+#include "lanes.cuh"
+#else
 #include <cmath>
 
 #include "kernels.hpp"
 #include "simd.hpp"
+#endif
 
 namespace kdvr::KDVR_ISA {
+
+#ifndef KDVR_CUDA
+template <class T>
+KDVR_INLINE T logarithm(T x) {
+    return std::log(x);
+}
+#endif
 
 template <class T>
 struct Squared {
@@ -46,7 +57,7 @@ struct Softmax {
         const T normaliser = sum<T>(total);
         const T inverse = T(1) / normaliser;
         for (Index j = 0; j < k; j += kLanes<T>) store<T>(p + j, load(p + j) * inverse);
-        return shift + std::log(normaliser);
+        return shift + logarithm(normaliser);
     }
     static KDVR_INLINE T value(T partition, T y_dot_z, T) { return partition - y_dot_z; }
 };

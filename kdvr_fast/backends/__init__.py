@@ -23,13 +23,19 @@ def _numba() -> Backend:
     return NumbaBackend()
 
 
+def _cuda() -> Backend:
+    from .cuda import CudaBackend
+
+    return CudaBackend()
+
+
 def _reference() -> Backend:
     from .reference import ReferenceBackend
 
     return ReferenceBackend()
 
 
-BACKENDS: dict[str, Callable[[], Backend]] = {"native": _native, "numba": _numba, "reference": _reference}
+BACKENDS: dict[str, Callable[[], Backend]] = {"native": _native, "numba": _numba, "cuda": _cuda, "reference": _reference}
 
 
 def _load(name: str) -> tuple[Backend | None, str | None]:
@@ -69,7 +75,14 @@ def backend_for(name: str, problem: Problem, work: Work) -> Backend:
 
     Raises ValueError for a named backend that refuses, with what it does not do and the names of those that do it.
     """
-    return _get(name, lambda backend: backend.refusal(problem, work))
+    from .._rows import is_on_device  # which imports from this package
+
+    def refusal(backend: Backend) -> str | None:
+        if is_on_device(problem.X) and backend.name != "cuda":
+            return "X lies on a GPU, which it does not read"
+        return backend.refusal(problem, work)
+
+    return _get(name, refusal)
 
 
 def _get(name: str, refusal: Callable[[Backend], str | None]) -> Backend:
@@ -85,7 +98,8 @@ def _get(name: str, refusal: Callable[[Backend], str | None]) -> Backend:
         others = [
             other for other, there in ((other, _load(other)[0]) for other in BACKENDS) if there and refusal(there) is None
         ]
-        raise ValueError(f"backend={name!r} does not do this: {refused}; use backend={' or '.join(map(repr, others))}")
+        remedy = f"; use backend={' or '.join(map(repr, others))}" if others else ""
+        raise ValueError(f"backend={name!r} does not do this: {refused}{remedy}")
     return backend
 
 

@@ -1,0 +1,1 @@
+"""A device that is not there: memory, arrays and kernels with CuPy's call shape. Emulated, never a GPU."""
