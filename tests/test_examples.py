@@ -65,12 +65,19 @@ def rows_at_scale(text: str) -> None:
     assert 0.17 < unbiased / sgd < 0.21  # 1 - 0.9^2, the teacher's correlation being 0.9
 
 
+def few_labels(text: str) -> None:
+    teacher, alone, same, everywhere = column(text, r"accuracy ([\d.]+)")
+    assert alone < same < everywhere < teacher + 0.02
+    assert everywhere - alone > 0.05  # of what the teacher is better, the most
+
+
 CHECKS: dict[str, Callable[[str], None]] = {
     "01_distil_digits.py": distil_digits,
     "02_measure_noise.py": measure_noise,
     "03_compare_methods.py": compare_methods,
     "04_nonlinear_teacher.py": nonlinear_teacher,
     "05_rows_at_scale.py": rows_at_scale,
+    "06_few_labels.py": few_labels,
 }
 
 

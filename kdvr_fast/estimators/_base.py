@@ -22,11 +22,11 @@ from .. import _validation as check
 from .._job import Callback
 from ..backends.base import FloatArray
 from ..deep import DeepLinear
-from ..methods import Method
+from ..methods import LBFGS, Method
 from ..result import ConvergenceWarning, Result, Status
 from ..schedules import LearningRate
 from ._guide import Guide
-from ._run import choose_method, piece, run, seed, tolerances, without_teacher
+from ._run import choose_method, from_zero, piece, run, seed, tolerances, without_teacher
 from ._task import Task
 from ._watch import Bar, Patience, Score
 
@@ -125,11 +125,11 @@ class KDEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _read_rows(self, X: Any) -> Any:
         """New rows, as many features as there were in fit."""
-        return _canonical(validate_data(self, X, reset=False, **_ROWS))
+        return _canonical(validate_data(self, X, reset=False, **_kept(X)))
 
     def _read(self, X: Any, y: Any, *, reset: bool = True, **checks: Any) -> tuple[Any, NDArray[Any]]:
         """Rows and targets, checked as scikit-learn does; float32 stays, sparse rows become CSR."""
-        rows, targets = validate_data(self, X, y, reset=reset, **_ROWS, **checks)
+        rows, targets = validate_data(self, X, y, reset=reset, **_kept(X), **checks)
         return _canonical(rows), targets
 
     def _outputs(self, X: Any) -> FloatArray:
@@ -162,20 +162,21 @@ class KDEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _train(self, task: Task, method: Method, score: Score | None, start: dict[str, Any], what: str = "fit") -> None:
         """Run to the end, keep what came of it, and warn where max_iter was the end."""
-        full = method.plan().full_batch is not None
+        p, full = self.get_params(deep=False), method.plan().full_batch is not None
         gradient, margin = tolerances(self.tol, task.X.dtype)
         watch = Patience(margin, check.count(self.n_iter_no_change, "n_iter_no_change", low=1), score)
         callbacks: list[Callback] = [] if full and score is None else [watch]
         with ExitStack() as stack:
             if self.verbose:
                 callbacks.append(stack.enter_context(Bar(task.n, what)))
-            if full and gradient:
-                start = start | {"tol": gradient}
+            if isinstance(method, LBFGS) and gradient:
+                start = start | {"tol": from_zero(p, task, method, start, gradient) if start else gradient}
                 stack.enter_context(warnings.catch_warnings())  # it is given below, as scikit-learn's
                 warnings.simplefilter("ignore", ConvergenceWarning)
-            result = run(self.get_params(deep=False), task, method, callbacks, **start)
+            result = run(p, task, method, callbacks, **start)
         self._keep(result, watch)
-        if result.status is Status.COMPLETED and margin is not None:
+        exhausted = full and result.epochs < self.max_iter  # rounding hides any further decrease
+        if result.status is Status.COMPLETED and margin is not None and not (exhausted and self.tol == "auto"):
             moving = "loss fell" if score is None else "validation score rose"
             said = f"{self.max_iter} epochs were run and the {moving} to the end: take a larger max_iter or tol"
             warnings.warn(result.message if full else said, NotConverged, stacklevel=4)
@@ -213,7 +214,8 @@ class KDEstimator(BaseEstimator):  # type: ignore[misc]
         self.history_ = result.history
         self.n_iter_ = result.epochs
         self.loss_curve_ = result.history["loss"].tolist()
-        self.lam_ = float(result.history["lam"][-1]) if result.epochs else 0.0
+        nothing = result.method.lam if isinstance(result.method, LBFGS) else 0.0  # where a warm start left nothing to do
+        self.lam_ = float(result.history["lam"][-1]) if result.epochs else nothing
         self.loss_ = result.loss
         for name in ("layers_", "validation_scores_", "best_validation_score_"):
             if hasattr(self, name):
@@ -242,7 +244,11 @@ class KDEstimator(BaseEstimator):  # type: ignore[misc]
         return task, lambda coef, intercept: self._score_held(_linear(held.X, coef, intercept), held)
 
 
-_ROWS: dict[str, Any] = {"accept_sparse": "csr", "dtype": (np.float64, np.float32), "order": "C"}
+def _kept(X: Any) -> dict[str, Any]:
+    """How `validate_data` is to read rows; of frames other than pandas' it would make float64 of float32."""
+    frame = hasattr(X, "columns") and not hasattr(X, "iloc")
+    single = frame and np.asarray(X[:1]).dtype == np.float32
+    return {"accept_sparse": "csr", "dtype": np.float32 if single else (np.float64, np.float32), "order": "C"}
 
 
 def _canonical(X: Any) -> Any:

@@ -57,10 +57,11 @@ class KDClassifier(ClassifierMixin, KDEstimator):  # type: ignore[misc]
         learning_rate: a number, a schedule, or "auto", from the smoothness of the data; None is "auto" where there are batches.
         batch_size: rows a step, at most all; None is 10.
         max_iter: epochs, or iterations of `LBFGS` (in place of its own max_iter), at most.
-        tol: "auto", a number, or None to run all of max_iter. `LBFGS` ends when the gradient's norm is tol times that at the
-            start, "auto" being the root of the eps of X's dtype. All others end when for n_iter_no_change epochs in a row the
-            loss of the walk did not fall by more than tol times the first epoch's, or with early_stopping the validation
-            accuracy did not rise by more than tol; "auto" is 1e-4. A `ConvergenceWarning` says where max_iter came first.
+        tol: "auto", a number, or None to run all of max_iter. `LBFGS` ends when the gradient's norm is tol times that at zero
+            weights, "auto" being the root of the eps of X's dtype, or what rounding lets be reached. All others end when for
+            n_iter_no_change epochs in a row the loss of the walk did not fall by more than tol times the first epoch's, or with
+            early_stopping the validation accuracy did not rise by more than tol; "auto" is 1e-4. A `ConvergenceWarning` says
+            where max_iter came first.
         alpha, l1_ratio, fit_intercept, momentum, nesterov, average, n_threads, backend, callbacks: as in `kdvr_fast.solve`.
         class_weight: None, a dict of weights by class, or "balanced": n / (k times the class's sum of sample weights).
         early_stopping: look at the accuracy on validation_fraction of the labelled rows, drawn by class, or on X_val and y_val;
@@ -71,7 +72,8 @@ class KDClassifier(ClassifierMixin, KDEstimator):  # type: ignore[misc]
 
     Attributes:
         coef_ (k, d), intercept_ (k,): k = 1 for two classes. Of X's dtype. classes_ (classes,): sorted.
-        n_features_in_, feature_names_in_: as in scikit-learn. n_iter_: epochs run.
+        n_features_in_, feature_names_in_: as in scikit-learn. n_iter_: epochs run, or iterations;
+            0 where a warm start began at the minimum.
         history_: the `History` of the last run; loss_curve_: its column "loss", of partial_fit of all calls.
         lam_: the last epoch's distillation weight, what lam="auto" came to.
         loss_: "logistic" or "softmax". layers_: the factors of coef_, of a `DeepLinear` model without early_stopping.
@@ -223,7 +225,7 @@ class KDClassifier(ClassifierMixin, KDEstimator):  # type: ignore[misc]
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """The most probable class of each row, (n,)."""
-        codes = predictions(self._outputs(X), self.loss_)
+        codes = predictions(self._outputs(X), LOSSES[self.loss_])
         return np.asarray(self.classes_[codes])
 
     def predict_proba(self, X: ArrayLike) -> FloatArray:
@@ -292,7 +294,7 @@ class KDClassifier(ClassifierMixin, KDEstimator):  # type: ignore[misc]
 
     def _score_held(self, outputs: FloatArray, task: Task) -> float:
         y = task.y.argmax(axis=1) if task.y.ndim == 2 else task.y > 0.5 if task.y.dtype.kind == "f" else task.y
-        return float(accuracy_score(y, predictions(outputs, task.loss), sample_weight=task.weight))
+        return float(accuracy_score(y, predictions(outputs, LOSSES[task.loss]), sample_weight=task.weight))
 
 
 def _in_order(P: NDArray[Any], theirs: NDArray[Any], classes: NDArray[Any]) -> NDArray[Any]:

@@ -48,7 +48,7 @@ def read_labels(y: ArrayLike, classes: NDArray[Any] | None, *, taught: bool) -> 
     named = np.unique(Y[~missing])
     known = named if classes is None else np.unique(classes)
     if len(known) < 2:
-        what = "no class" if len(known) == 0 else f"one class, {known[0]!r}"
+        what = "no class" if len(known) == 0 else f"one class, {known.tolist()[0]!r}"
         raise ValueError(f"y names {what}; a classifier needs at least two, and 1 class alone says nothing")
     if classes is not None:
         _refuse_strangers(Y, named, known)

@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from .. import _validation as check
 from .._job import Callback
+from ..backends.base import FloatArray
 from ..methods import KD, LBFGS, METHODS, SGD, Method
 from ..result import Result
 from ..schedules import Geometric, LearningRate
 from ..solve import solve
+from ..statistics import gradient_stats
 from ._task import Task
 
 Parameters = Mapping[str, Any]
@@ -90,6 +92,35 @@ def tolerances(tol: Any, dtype: Any) -> tuple[float | None, float | None]:
     return same, same
 
 
+def from_zero(p: Parameters, task: Task, method: LBFGS, start: Parameters, tol: float) -> float:
+    """tol of the gradient at zero weights, as one of that at the weights where a fit goes on: these may be the minimum."""
+
+    def norm(coef: FloatArray, intercept: FloatArray | None) -> float:
+        stats = gradient_stats(
+            task.X,
+            task.targets(),
+            coef,
+            intercept=intercept,
+            loss=task.loss,
+            teacher=None if task.guide is None else task.guide.teacher(),
+            sample_weight=task.weight,
+            alpha=p["alpha"],
+            fit_intercept=p["fit_intercept"],
+            backend=p["backend"],
+            n_threads=p["n_threads"],
+        )
+        grad, grad_intercept = stats.grad, stats.grad_intercept
+        if stats.teacher_grad is not None and stats.teacher_grad_intercept is not None:
+            grad, grad_intercept = (
+                grad - method.lam * stats.teacher_grad,
+                grad_intercept - method.lam * stats.teacher_grad_intercept,
+            )
+        return float(np.hypot(np.linalg.norm(grad), np.linalg.norm(grad_intercept)))
+
+    here = norm(start["coef_init"], start.get("intercept_init"))
+    return tol * norm(np.zeros_like(start["coef_init"]), None) / here if here > 0 else tol
+
+
 def seed(random_state: Any) -> Any:
     """What `solve` takes: a seed or Generator as it is; from a RandomState a seed is drawn."""
     return int(random_state.randint(2**31 - 1)) if isinstance(random_state, np.random.RandomState) else random_state
@@ -116,20 +147,21 @@ def piece(p: Parameters, *, taught: bool, done: int) -> tuple[Method, dict[str, 
     method = choose_method(p, taught=taught, in_pieces=True)
     if not isinstance(method, SGD | KD):
         raise ValueError(f"partial_fit sees each row once, and {type(method).__name__} comes back to them: use SGD() or KD()")
-    for name, why in (
-        ("early_stopping", "has no end of its own"),
-        ("average", "ends after each call, and so would the average"),
-    ):
+    for name in ("early_stopping", "average"):
         if p[name] is not False:
-            raise ValueError(f"partial_fit {why}: use {name}=False")
+            raise ValueError(f"partial_fit sees a part of the rows and takes no {name}: use {name}=False")
     if isinstance(method, KD):
         if method.lam == "auto":
             raise ValueError("lam='auto' is estimated over epochs, and partial_fit has one: pass a number, such as KD(lam=0.5)")
         if isinstance(method.lam, Geometric):
             g = method.lam
             method = replace(method, lam=Geometric(min(1.0, g.initial * g.factor**done), g.factor, g.cap))
-    rate = p["learning_rate"]
-    options: dict[str, Any] = {"epochs": 1}
+    rate, start = p["learning_rate"], seed(p["random_state"])
+    # a seed alone would walk pieces of one length in one order
+    options: dict[str, Any] = {
+        "epochs": 1,
+        "random_state": np.random.default_rng([start, done]) if done and isinstance(start, int) else start,
+    }
     if isinstance(rate, LearningRate):
         options["learning_rate"] = Continued(rate, done, p["max_iter"])
     return method, options
