@@ -1,4 +1,4 @@
-"""README against the code: its Python block prints what is shown below it, and the files it names exist."""
+"""README against the code: its Python blocks print what is shown below them, and the files it names exist."""
 
 from __future__ import annotations
 
@@ -10,19 +10,23 @@ from test_examples import needs_native, run_python
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```\s+```text\n(.*?)```", README, flags=re.DOTALL)
 NUMBER = re.compile(r"-?\d+\.?\d*(?:e-?\d+)?")
 RELATIVE = 0.01  # the seed fixes the rows; the last digits move with the instruction set's order of summation
 
 
 @needs_native
-def test_the_python_block_prints_what_is_shown(tmp_path: Path) -> None:
-    block = re.search(r"```python\n(.*?)```\s+```text\n(.*?)```", README, flags=re.DOTALL)
-    assert block is not None
-    code, shown = block.groups()
+@pytest.mark.parametrize("number", range(len(BLOCKS)))
+def test_a_python_block_prints_what_is_shown(number: int, tmp_path: Path) -> None:
+    code, shown = BLOCKS[number]
     printed = run_python("-c", code, cwd=tmp_path)
     assert NUMBER.sub("#", printed) == NUMBER.sub("#", shown)
     for got, expected in zip(NUMBER.findall(printed), NUMBER.findall(shown), strict=True):
         assert float(got) == pytest.approx(float(expected), rel=RELATIVE), printed
+
+
+def test_there_are_blocks() -> None:
+    assert len(BLOCKS) == README.count("```python") >= 2
 
 
 def test_files_named_in_the_readme_exist() -> None:

@@ -42,6 +42,7 @@ class KDEstimator(BaseEstimator):  # type: ignore[misc]
     intercept_: FloatArray
     n_iter_: int
     loss_curve_: list[float]
+    loss_: str
 
     def __init__(
         self,
@@ -216,7 +217,7 @@ class KDEstimator(BaseEstimator):  # type: ignore[misc]
         self.loss_curve_ = result.history["loss"].tolist()
         nothing = result.method.lam if isinstance(result.method, LBFGS) else 0.0  # where a warm start left nothing to do
         self.lam_ = float(result.history["lam"][-1]) if result.epochs else nothing
-        self.loss_ = result.loss
+        self.loss_ = str(result.loss)
         for name in ("layers_", "validation_scores_", "best_validation_score_"):
             if hasattr(self, name):
                 delattr(self, name)
