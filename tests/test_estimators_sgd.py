@@ -210,6 +210,20 @@ def test_the_first_partial_fit_is_an_epoch_of_fit_and_later_ones_go_on(make: Any
 
 
 @BOTH
+@pytest.mark.parametrize("options", [{"momentum": 0.9}, {"average": True}, {"momentum": 0.5, "nesterov": True, "average": 2}])
+def test_partial_fit_keeps_momentum_and_average(make: Any, options: dict[str, Any]) -> None:
+    X, y = blobs()
+    classes = {"classes": [0, 1]} if make is kd.KDClassifier else {}
+    options = {"method": kd.SGD(), "learning_rate": 0.02, **options}
+    whole = make(**options, random_state=np.random.default_rng(0), max_iter=4, tol=None).fit(X, y)
+    parts = make(**options, random_state=np.random.default_rng(0))
+    for _ in range(4):
+        parts.partial_fit(X, y, **classes)
+    np.testing.assert_array_equal(parts.coef_, whole.coef_)
+    np.testing.assert_array_equal(parts.intercept_, whole.intercept_)
+
+
+@BOTH
 def test_partial_fit_walks_along_the_schedules(make: Any) -> None:
     X, y = blobs()
     rates: list[float] = []
@@ -241,7 +255,7 @@ def test_partial_fit_refuses_what_needs_all_rows() -> None:
     for options, message in (
         ({"method": kd.SVRG()}, "SVRG comes back to them"),
         ({"method": kd.LBFGS()}, "LBFGS comes back to them"),
-        ({"early_stopping": True}, "takes no early_stopping"),
+        ({"early_stopping": True}, "has no end of its own"),
         ({"class_weight": "balanced"}, "needs all labels at once"),
         ({"teacher": "self"}, "learns from all"),
     ):

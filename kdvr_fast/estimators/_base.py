@@ -188,14 +188,14 @@ class KDEstimator(BaseEstimator):  # type: ignore[misc]
             raise ValueError("partial_fit sees a part of the rows, and teacher='self' learns from all: use fit")
         done = 0 if first else self.n_iter_
         method, options = piece(self.get_params(deep=False), taught=task.guide is not None, done=done)
-        start = {} if first else self._go_on(task)
+        start = {} if first else self._go_on(task, keep_pace=True)
         losses: list[float] = [] if first else self.loss_curve_
         result = run(self.get_params(deep=False), task, method, [], **start, **options)
         self._keep(result, Patience(None, 1, None))
         self.n_iter_, self.loss_curve_ = done + result.epochs, losses + self.loss_curve_
 
-    def _go_on(self, task: Task) -> dict[str, Any]:
-        """Where the last fit ended, as options of `solve`."""
+    def _go_on(self, task: Task, *, keep_pace: bool = False) -> dict[str, Any]:
+        """Where the last fit ended, as options of `solve`; with its momentum and average if the pace is kept."""
         coef = np.atleast_2d(self.coef_)
         if coef.shape != (task.k, task.X.shape[1]):
             raise ValueError(
@@ -203,17 +203,19 @@ class KDEstimator(BaseEstimator):  # type: ignore[misc]
                 f"{task.X.shape[1]}: use warm_start=False, or clone the estimator"
             )
         start: dict[str, Any] = {"intercept_init": self.intercept_} if self.fit_intercept else {}
+        pace = {} if self._pace is None or not keep_pace else {"walk": self._pace}
         if self.model is None:
-            return start | {"coef_init": coef}
+            return pace or start | {"coef_init": coef}
         if not hasattr(self, "layers_"):
             raise ValueError("early_stopping keeps the best product of layers, not its factors: nothing can go on from there")
-        return start | {"model": DeepLinear(weights=self.layers_)}
+        return (pace or start) | {"model": DeepLinear(weights=self.layers_)}
 
     def _keep(self, result: Result, watch: Patience) -> None:
         """Set the attributes of a run, and pass an interrupt on."""
         self._shape(*((result.coef, result.intercept) if watch.weights is None else watch.weights))
         self.history_ = result.history
         self.n_iter_ = result.epochs
+        self._pace = result.walk if watch.weights is None else None
         self.loss_curve_ = result.history["loss"].tolist()
         nothing = result.method.lam if isinstance(result.method, LBFGS) else 0.0  # where a warm start left nothing to do
         self.lam_ = float(result.history["lam"][-1]) if result.epochs else nothing

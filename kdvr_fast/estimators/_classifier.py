@@ -199,6 +199,8 @@ class KDClassifier(ClassifierMixin, KDEstimator):  # type: ignore[misc]
     ) -> KDClassifier:
         """Walk once over some rows, from where the last call or fit ended: with `SGD` or `KD`, one epoch of their schedules.
 
+        Momentum and average go on from call to call.
+
         classes: all there will be, needed in the first call, unless a teacher that is an estimator names them. The other
         arguments are those of `fit`. learning_rate="auto", or None, follows from the rows of each call.
         """

@@ -70,6 +70,8 @@ class KDRegressor(MultiOutputMixin, RegressorMixin, KDEstimator):  # type: ignor
     ) -> KDRegressor:
         """Walk once over some rows, from where the last call or fit ended: with `SGD` or `KD`, one epoch of their schedules.
 
+        Momentum and average go on from call to call.
+
         The arguments are those of `fit`. learning_rate="auto", or None, follows from the rows of each call.
         """
         first = not hasattr(self, "coef_")

@@ -147,19 +147,19 @@ def piece(p: Parameters, *, taught: bool, done: int) -> tuple[Method, dict[str, 
     method = choose_method(p, taught=taught, in_pieces=True)
     if not isinstance(method, SGD | KD):
         raise ValueError(f"partial_fit sees each row once, and {type(method).__name__} comes back to them: use SGD() or KD()")
-    for name in ("early_stopping", "average"):
-        if p[name] is not False:
-            raise ValueError(f"partial_fit sees a part of the rows and takes no {name}: use {name}=False")
+    if p["early_stopping"] is not False:
+        raise ValueError("partial_fit has no end of its own: use early_stopping=False")
     if isinstance(method, KD):
         if method.lam == "auto":
             raise ValueError("lam='auto' is estimated over epochs, and partial_fit has one: pass a number, such as KD(lam=0.5)")
         if isinstance(method.lam, Geometric):
             g = method.lam
             method = replace(method, lam=Geometric(min(1.0, g.initial * g.factor**done), g.factor, g.cap))
-    rate, start = p["learning_rate"], seed(p["random_state"])
+    average, rate, start = p["average"], p["learning_rate"], seed(p["random_state"])
     # a seed alone would walk pieces of one length in one order
     options: dict[str, Any] = {
         "epochs": 1,
+        "average": average if isinstance(average, bool) else done >= check.count(average, "average"),
         "random_state": np.random.default_rng([start, done]) if done and isinstance(start, int) else start,
     }
     if isinstance(rate, LearningRate):
