@@ -3,6 +3,8 @@
 `solve` is the one verb. Source of the idea: arXiv:2305.17581.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from ._job import Progress
 from ._rows import Compact
 from ._version import __version__
@@ -21,6 +23,9 @@ from .solve import solve
 from .statistics import GradientStats, gradient_similarity, gradient_stats
 from .teachers import Teacher
 from .theory import auto_learning_rate, optimal_lambda, smoothness
+
+if TYPE_CHECKING:
+    from .estimators import KDClassifier, KDRegressor
 
 __all__ = [
     "KD",
@@ -43,6 +48,8 @@ __all__ = [
     "GradientStats",
     "History",
     "Inverse",
+    "KDClassifier",
+    "KDRegressor",
     "LayerStats",
     "LearningRate",
     "Loss",
@@ -72,3 +79,18 @@ __all__ = [
     "smoothness",
     "solve",
 ]
+
+_ESTIMATORS = ("KDClassifier", "KDRegressor")
+
+
+def __getattr__(name: str) -> Any:
+    """The estimators, when they are asked for: scikit-learn takes longer to import than all else."""
+    if name in _ESTIMATORS:
+        from . import estimators
+
+        return getattr(estimators, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

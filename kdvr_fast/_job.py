@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._measuring import Weights
-from .backends.base import FloatArray, Problem, Step
+from .backends.base import FloatArray, Problem, State, Step
 from .checkpoint import Checkpoint
 from .methods import Method, Plan
 from .schedules import LearningRate
@@ -38,6 +38,7 @@ class Job:
     come, being independent draws. cached: store the residuals of anchors that have weights. teacher_weights or teacher_table:
     the teacher, in the one form it has. average_after: epochs before averaging starts, None for no averaging. seed: what
     replays `rng`. tol: of the gradient's norm, None for no such end. checkpoint: where the run is kept, None for nowhere.
+    walk: the state of another run's session from which the first epoch goes on; `initial` are its weights.
     """
 
     problem: Problem
@@ -59,6 +60,7 @@ class Job:
     seed: int | None = None
     tol: float | None = None
     checkpoint: Checkpoint | None = None
+    walk: State | None = None
 
     @property
     def n(self) -> int:

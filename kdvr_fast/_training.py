@@ -23,7 +23,7 @@ from ._stopping import Criterion, residual_norm
 from ._virtual import is_virtual
 from ._walk import Path, rates_of, rows_of, steps_an_epoch, walk
 from ._weight import Conditions, Weight
-from .backends.base import LARGEST, Backend, ControlVariate, Pass, Problem, Session, Sums
+from .backends.base import LARGEST, Backend, ControlVariate, Pass, Problem, Session, State, Sums
 from .history import History, make_row
 from .result import ConvergenceWarning, DivergenceError, Result, Status
 from .statistics import GradientStats
@@ -81,7 +81,10 @@ class Run:
     def prepare(self) -> None:
         """Open the session and set the first anchor, or go on from a checkpoint."""
         self.session = self.open(self.job.problem, self.n_threads)
-        self.session.set_weights(*self.job.initial)
+        if self.job.walk is None:
+            self.session.set_weights(*self.job.initial)
+        else:
+            self.session.set_state(self.job.walk)
         self.anchors = Anchors(self.job, self.session, self.weight, self.cost)
         if self.job.checkpoint is not None:
             self.keeper = Keeper(self.job.checkpoint, self)
@@ -273,6 +276,12 @@ class Run:
         remedy = ": take more epochs, a larger tol, or method=LBFGS()" if status is Status.COMPLETED else ""
         return f"{status.message}; {self.criterion.message('epochs')}{remedy}"
 
+    def _walk_state(self, status: Status) -> State | None:
+        """What a walk over other rows goes on from, where weights do not say it all; of an epoch that was cut nothing."""
+        step, cut = self.job.step, status in (Status.INTERRUPTED, Status.DIVERGED)
+        carries = self.plan.full_batch is None and (step.momentum > 0 or self.job.average_after is not None)
+        return self.session.state() if carries and not cut else None
+
     def result(self, status: Status) -> Result:
         """The finished epochs as a Result."""
         done, job = self.finished, self.job
@@ -292,4 +301,5 @@ class Run:
             message=self.message(status),
             stats=stats[-1] if stats else None,
             random_state=job.seed,
+            walk=self._walk_state(status),
         )

@@ -346,6 +346,21 @@ def initial(values: ArrayLike | None, expected: tuple[int, ...], dtype: np.dtype
     return cast_finite(W, dtype, name)
 
 
+def walk(state: Any, initial: tuple[FloatArray, FloatArray]) -> tuple[FloatArray, FloatArray]:
+    """The weights of a walk's state, of the shapes and dtype of these."""
+    names = ("coef", "intercept")
+    if not isinstance(state, dict) or not state.keys() >= {*names}:
+        raise TypeError(f"walk must be the `walk` of a Result with momentum or an average, got {type(state).__name__}")
+    for name, like in zip(names, initial, strict=True):
+        found = state[name]
+        if found.shape != like.shape or found.dtype != like.dtype:
+            raise ValueError(
+                f"walk holds {name} of shape {found.shape}, {found.dtype}; this run has {like.shape}, {like.dtype}: go on with "
+                "rows and a model like those before"
+            )
+    return state["coef"], state["intercept"]
+
+
 # -- targets and outputs -----------------------------------------------------------------------------------------------
 
 

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _validation as check
 from ._rows import is_on_device
-from .backends.base import FloatArray
+from .backends.base import FloatArray, State
 from .history import History
 from .losses import Loss
 
@@ -70,6 +70,7 @@ class Result:
     found. backend: name of the engine that ran. epochs: finished ones (iterations of `LBFGS`).
     weights: the layers of a `DeepLinear` model, whose product coef is; None for a linear one.
     stats: the last exact GradientStats if "statistics" was tracked, else None. method, loss: as given.
+    walk: with momentum or an average what `solve(walk=)` goes on from: these and the weights; None where weights are all.
     random_state: the seed that replays the sampling (drawn if None was given); None if a Generator was given.
     """
 
@@ -85,6 +86,7 @@ class Result:
     stats: GradientStats | None = None
     random_state: int | None = field(default=None)
     weights: list[FloatArray] | None = field(default=None, repr=False)
+    walk: State | None = field(default=None, repr=False)
 
     def decision_function(self, X: ArrayLike) -> FloatArray:
         """Logits z = W a + b, (n, k), of X's dtype; for the squared loss these are the predicted values."""

@@ -20,7 +20,7 @@ from ._training import Run, train
 from ._unstored import check_rates, check_run
 from ._virtual import is_virtual
 from .backends import backend_for, get_backend
-from .backends.base import ControlVariate, FloatArray, Problem, Step, Work
+from .backends.base import ControlVariate, FloatArray, Problem, State, Step, Work
 from .checkpoint import Checkpoint
 from .compression import COMPRESSORS, Compressor
 from .deep import DeepLinear, make_network, teacher_point
@@ -72,6 +72,7 @@ def solve(
     n_threads: int | None = None,
     check_input: bool = True,
     checkpoint: Checkpoint | None = None,
+    walk: State | None = None,
 ) -> Result:
     """Fit a linear model z = W a + b by stochastic gradient steps with a control variate.
 
@@ -134,6 +135,8 @@ def solve(
         check_input: False skips the search for NaN and infinities in X and the check of stored teacher outputs.
         checkpoint: a `Checkpoint`, the file where the run is kept epoch by epoch and from which it goes on after a crash, to
             the same bits. Not with `LBFGS`.
+        walk: the `walk` of another Result: go on with its weights, momentum and running average, over other rows, too. In place
+            of initial weights; not with `LBFGS` or a checkpoint.
 
     Returns:
         Result: weights of the last epoch, history, status.
@@ -209,6 +212,9 @@ def solve(
     else:
         coef = check.initial(coef_init, (k, d), dtype, "coef_init", "(outputs, features)")
     initial = coef, check.initial(intercept_init, (k,), dtype, "intercept_init", "(outputs,)")
+    if walk is not None:
+        _plain_walk(method, coef_init=coef_init, intercept_init=intercept_init, checkpoint=checkpoint)
+        initial = check.walk(walk, initial)
     if not fit_intercept and initial[1].any():
         raise ValueError("intercept_init is given but fit_intercept=False; leave one of them out")
     if plan.lam == "auto" and not step.statistics:
@@ -242,6 +248,7 @@ def solve(
         callbacks=_callbacks(callbacks),
         tol=None if tol is None else check.positive(tol, "tol"),
         checkpoint=checkpoint,
+        walk=walk,
     )
     if network is not None:
         return train(DeepRun(job, engine, n_threads, network))
@@ -266,6 +273,15 @@ def _checked(checkpoint: object, method: Method, plan: Plan) -> Checkpoint:
             "again with the weights of an interrupted run as coef_init and intercept_init"
         )
     return checkpoint
+
+
+def _plain_walk(method: Method, **others: Any) -> None:
+    """Raise for what does not go together with the state of a walk."""
+    if method.plan().full_batch is not None:
+        raise ValueError(f"{type(method).__name__} has no momentum to go on with: pass coef_init and intercept_init, not walk")
+    for name, value in others.items():
+        if value is not None:
+            raise ValueError(f"walk and {name} are both given, and each says where the run begins; leave one of them out")
 
 
 def _plain_options(**options: Any) -> None:

@@ -74,6 +74,12 @@ def own_losses(text: str) -> None:
     assert all(b < 0.2 * a for a, b in zip(alone, taught, strict=True))
 
 
+def few_labels(text: str) -> None:
+    teacher, alone, same, everywhere = column(text, r"accuracy ([\d.]+)")
+    assert alone < same < everywhere < teacher + 0.02
+    assert everywhere - alone > 0.05  # of what the teacher is better, the most
+
+
 CHECKS: dict[str, Callable[[str], None]] = {
     "01_distil_digits.py": distil_digits,
     "02_measure_noise.py": measure_noise,
@@ -81,6 +87,7 @@ CHECKS: dict[str, Callable[[str], None]] = {
     "04_nonlinear_teacher.py": nonlinear_teacher,
     "05_rows_at_scale.py": rows_at_scale,
     "06_own_losses.py": own_losses,
+    "07_few_labels.py": few_labels,
 }
 
 

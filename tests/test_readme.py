@@ -1,4 +1,4 @@
-"""README against the code: its Python block prints what is shown below it, and the files it names exist."""
+"""README against the code: its Python blocks print what is shown below them, and the files it names exist."""
 
 from __future__ import annotations
 
@@ -10,20 +10,25 @@ from test_examples import needs_native, needs_numba, run_python
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```\s+```text\n(.*?)```", README, flags=re.DOTALL)
 NUMBER = re.compile(r"-?\d+\.?\d*(?:e-?\d+)?")
 RELATIVE = 0.01  # the seed fixes the rows; the last digits move with the instruction set's order of summation
 
 
 @needs_native
-@pytest.mark.parametrize("which", [0, pytest.param(1, marks=needs_numba)], ids=["digits", "own loss"])
-def test_the_python_blocks_print_what_is_shown(which: int, tmp_path: Path) -> None:
-    blocks = re.findall(r"```python\n(.*?)```\s+```text\n(.*?)```", README, flags=re.DOTALL)
-    assert len(blocks) == 2
-    code, shown = blocks[which]
+@pytest.mark.parametrize(
+    "number", [pytest.param(i, marks=needs_numba if "numba" in shown else ()) for i, (_, shown) in enumerate(BLOCKS)]
+)
+def test_a_python_block_prints_what_is_shown(number: int, tmp_path: Path) -> None:
+    code, shown = BLOCKS[number]
     printed = run_python("-c", code, cwd=tmp_path)
     assert NUMBER.sub("#", printed) == NUMBER.sub("#", shown)
     for got, expected in zip(NUMBER.findall(printed), NUMBER.findall(shown), strict=True):
         assert float(got) == pytest.approx(float(expected), rel=RELATIVE), printed
+
+
+def test_there_are_blocks() -> None:
+    assert len(BLOCKS) == README.count("```python") >= 2
 
 
 def test_files_named_in_the_readme_exist() -> None:
