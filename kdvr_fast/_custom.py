@@ -118,6 +118,12 @@ def verify(custom: Custom, name: str, targets: str, *, linear_in_target: bool, s
         _verify_smoothness(custom, name, points, smoothness)
 
 
+def probe(custom: Custom, targets: str) -> Array:
+    """Values and residuals at the points of the check, one after the other: they tell one loss from another."""
+    points = list(_points(custom, targets))
+    return np.concatenate([np.ravel(function(y, z)) for y, z in points for function in (custom.value, custom.residual)])
+
+
 def _points(custom: Custom, targets: str) -> Iterator[tuple[Any, Any]]:
     """Pairs (y, z) as the functions take them."""
     rng = np.random.default_rng(0)

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._custom import probe
 from ._job import Job
 from ._rows import is_compact, is_sparse
 from ._virtual import is_virtual
+from .losses import Loss
 
 _SAMPLE_ROWS = 256  # of the data
 _WHOLE_BYTES = 1 << 24  # arrays up to this size are digested whole
@@ -26,7 +28,7 @@ def identity(job: Job, backend: str) -> dict[str, Any]:
         "X": f"{_kind(problem.X)} {problem.X.shape} {problem.X.dtype} {_digest(*_rows(problem.X, _sample(problem.n)))}",
         "y": _digest(*_rows(problem.y, _sample(problem.n))) if is_virtual(problem.X) else _digest(problem.y[:]),
         "sample_weight": _digest(problem.weights),
-        "loss": problem.loss.name,
+        "loss": _loss(problem.loss),
         "fit_intercept": problem.fit_intercept,
         "method": repr(job.method),
         "teacher": _digest(*(job.teacher_weights or ()), job.teacher_table),
@@ -44,6 +46,11 @@ def identity(job: Job, backend: str) -> dict[str, Any]:
         "backend": backend,
         "instruction set": _isa() if backend == "native" else None,
     }
+
+
+def _loss(loss: Loss) -> str:
+    """By name; one's own by its numbers too, since functions of different runs may share a name."""
+    return loss.name if loss.functions is None else f"{loss.name} {_digest(probe(loss.functions, loss.targets))}"
 
 
 def _isa() -> str:

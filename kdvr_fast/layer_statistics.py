@@ -29,6 +29,7 @@ from .backends.deep import DeepSession
 from .backends.layer_pass import LayerPass
 from .backends.reference_deep import ReferenceDeepSession
 from .deep import same_shape, teacher_point
+from .losses import Loss
 from .statistics import GradientStats, stats_from_pass
 from .teachers import Teacher
 
@@ -104,7 +105,7 @@ def layer_stats(
     weights: Sequence[ArrayLike],
     *,
     intercept: ArrayLike | None = None,
-    loss: str,
+    loss: str | Loss,
     teacher: Teacher | None = None,
     form: Literal["logit", "parameter"] = "logit",
     sample_weight: ArrayLike | None = None,
@@ -118,7 +119,7 @@ def layer_stats(
     Args:
         X: (n, d) as in `gradient_stats`, but no virtual rows; read once, in blocks. y: targets as in `solve`.
         weights: W_1 .. W_L, (h_l, h_{l-1}) each. intercept: (k,), zero if None.
-        loss: "squared", "logistic" or "softmax".
+        loss: "squared", "logistic", "softmax" or one of your own, `Loss.custom`.
         teacher: any `Teacher`. form: the layers that its residuals go through: "logit", the student's, or "parameter", its own,
             which must have the student's shape (`Teacher.layers`).
         sample_weight, batch_size, sampling, fit_intercept: as in `gradient_stats`. alpha: adds ``alpha W_l`` to each gradient.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -219,7 +220,7 @@ def solve(
         raise ValueError("intercept_init is given but fit_intercept=False; leave one of them out")
     if plan.lam == "auto" and not step.statistics:
         raise ValueError("lam='auto' is estimated from the statistics of the batches: leave statistics=True")
-    cached = not virtual and _cached(cache_anchor, plan, teacher, epochs)
+    cached = not virtual and _cached(cache_anchor, plan, teacher, epochs if checkpoint is None else None)
     weights = teacher.theta(dtype) if teacher is not None and teacher.linear else None
     if network is not None and teacher is not None and weights is not None:
         weights = teacher_point(teacher, network, dtype)
@@ -340,13 +341,14 @@ def _variate(plan: Plan, teacher: Teacher | None, cached: bool) -> ControlVariat
     )
 
 
-def _cached(asked: bool | None, plan: Plan, teacher: Teacher | None, epochs: int) -> bool:
-    """Whether the residuals of an anchor that has weights are stored."""
+def _cached(asked: bool | None, plan: Plan, teacher: Teacher | None, epochs: int | None) -> bool:
+    """Whether the residuals of an anchor that has weights are stored. epochs: None where a run may go on for more of them."""
     tempered = plan.temperature != 1.0
     if plan.full_batch is not None:  # the anchor is read once
         return False
     if asked is None:
-        lasts = epochs if plan.refresh == "never" else min(epochs, plan.refresh_epochs)
+        most = math.inf if epochs is None else epochs
+        lasts = most if plan.refresh == "never" else min(most, plan.refresh_epochs)
         return not tempered and (plan.centered or plan.lam == "auto" or lasts > _CACHE_EPOCHS)
     if check.flag(asked, "cache_anchor"):
         if tempered and teacher is not None and teacher.linear:

@@ -184,6 +184,27 @@ def test_a_given_order_and_more_epochs(tmp_path):
         kd.solve(X, y, epochs=6, **call, checkpoint=kd.Checkpoint(tmp_path / "b", resume=True))
 
 
+@pytest.mark.parametrize("method", [kd.KD(0.5), kd.RepeatedKD(0.5, refresh=5)], ids=repr)
+def test_a_short_run_goes_on_for_longer(tmp_path, method):
+    """Whether an anchor is stored does not follow from the epochs asked for at first."""
+    X, y, problem = rows("softmax", False)
+    teacher = teacher_for(method, problem)
+    call = {"loss": "softmax", "method": method, "teacher": teacher, "random_state": 1}
+    kd.solve(X, y, epochs=2, **call, checkpoint=kd.Checkpoint(tmp_path / "a"))
+    longer = kd.solve(X, y, epochs=7, **call, checkpoint=kd.Checkpoint(tmp_path / "a", resume=True))
+    same_run(kd.solve(X, y, epochs=7, **call), longer)
+
+
+def test_a_loss_of_the_same_name_is_another(tmp_path):
+    X, y, _ = rows("squared", False)
+    losses = [kd.Loss.custom(lambda y, z, c=c: c * (z - y) ** 2, lambda y, z, c=c: 2 * c * (z - y), name="own") for c in (1, 2)]
+    call = {"learning_rate": 0.01, "random_state": 1, "backend": "reference"}
+    kd.solve(X, y, loss=losses[0], epochs=1, **call, checkpoint=kd.Checkpoint(tmp_path / "a"))
+    kd.solve(X, y, loss=losses[0], epochs=2, **call, checkpoint=kd.Checkpoint(tmp_path / "a", resume=True))
+    with pytest.raises(ValueError, match="is of another run: loss"):
+        kd.solve(X, y, loss=losses[1], epochs=3, **call, checkpoint=kd.Checkpoint(tmp_path / "a", resume=True))
+
+
 def test_every_is_kept_and_the_end_always(tmp_path):
     X, y, _ = rows("softmax", False)
     call, path = {"loss": "softmax", "random_state": 0}, tmp_path / "run.kdvr"

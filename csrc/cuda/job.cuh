@@ -1,5 +1,5 @@
-// Purpose: what every kernel is given, in one order for all of them (kdvr_fast/backends/cuda_arguments.py builds the same
-// list).
+// Purpose: what every kernel is given, in one order for all of them (POINTERS and NUMBERS in
+// kdvr_fast/backends/cuda_device.py).
 //
 // n rows, d features, k outputs. Weights, anchor, m, velocity and their mean are k d numbers with the k of the intercept behind
 // them: (k, d) for dense rows, (d, k) for sparse ones, where the outputs of a feature are read together. r, c, q and change are

@@ -89,7 +89,7 @@ class Block {
         for (Index i = 0; i < count; ++i) {
             const auto at = static_cast<std::size_t>(i);
             const Index row = rows[i];
-            if (normed_) normed_ = (norm_[i] = p_.norms[row]) > T(0);
+            if (normed_) normed_ = (norm_[i] = p_.norms[row]) >= T(0);
             weight_[offset + i + 1] = p_.weights ? p_.weights[row] : T(1);
             if (targets_) {
                 target_[at] = targets_->value(i);

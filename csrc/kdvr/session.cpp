@@ -1,6 +1,6 @@
 #include "session.hpp"
 
-#include <algorithm>  // copy_n, min, transform
+#include <algorithm>  // copy_n, fill_n, min, transform
 
 #include "dispatch.hpp"
 
@@ -107,6 +107,7 @@ class Session<T>::Stepper {
 template <class T>
 Session<T>::Session(const Problem<T>& problem)
     : p_(problem), weights_(p_), norms_(p_.keeps_norms() ? p_.X.n : 0), mean_w_(p_.layout().size), mean_b_(p_.intercepts()) {
+    std::fill_n(norms_.data(), norms_.size(), T(-1));
     if (p_.keeps_norms()) p_.norms = norms_.data();
     alone_ = p_;
     alone_.threads = 1;

@@ -112,7 +112,6 @@ def _first(refusal: Callable[[Backend], str | None]) -> Backend:
         if backend is not None and reason is None:
             return backend
         reasons.append(f"{candidate}: {reason}")
-    raise RuntimeError(
-        f"backend='auto' found no compiled backend that does this here ({'; '.join(reasons)}); "
-        "backend='reference' runs everywhere, slowly"
-    )
+    slowly = refusal(BACKENDS["reference"]()) is None
+    remedy = "backend='reference' runs everywhere, slowly" if slowly else "and backend='reference' does not do it either"
+    raise RuntimeError(f"backend='auto' found no compiled backend that does this here ({'; '.join(reasons)}); {remedy}")

@@ -67,7 +67,7 @@ struct Problem {
     VirtualRows<T> generated;
     Targets<T> y;
     const T* weights = nullptr;  // n, mean one, or null
-    T* norms = nullptr;          // n: |a_i|^2 (+1 with an intercept) of the rows met so far, 0 of others; null: not kept
+    T* norms = nullptr;          // n: |a_i|^2 (+1 with an intercept) of the rows met so far, -1 of others; null: not kept
     LossKind loss = LossKind::squared;
     Index k = 1;
     bool fit_intercept = true;
