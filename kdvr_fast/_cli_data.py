@@ -79,6 +79,9 @@ def encode(y: Any, loss: str, classes: NDArray[Any] | None = None) -> tuple[NDAr
     """Targets as `solve` takes them, and the values of classes: those given, or all there are. (n, k) stays as it is."""
     if LOSSES[loss].targets == "real" or y.ndim == 2:
         return (y if y.dtype.kind == "f" else y.astype(np.float64)), None
+    if y.dtype.kind == "f" and not np.isfinite(y).all():
+        row = int(np.flatnonzero(~np.isfinite(y))[0])
+        raise ValueError(f"target {y[row]} in row {row} is no class; leave rows without a target out")
     found, numbers = np.unique(y, return_inverse=True)
     if classes is None:
         if len(found) < 2 or (loss == "logistic" and len(found) != 2):
@@ -95,12 +98,25 @@ def encode(y: Any, loss: str, classes: NDArray[Any] | None = None) -> tuple[NDAr
     return np.array([place[value] for value in found.tolist()], np.int64)[numbers.reshape(-1)], classes
 
 
-def teacher(model: Path | None, logits: Path | None, proba: Path | None) -> Teacher | None:
-    """The teacher of at most one file: a model's, or stored outputs (.npy, memory-mapped)."""
+def teacher(
+    model: Path | None, logits: Path | None, proba: Path | None, *, loss: str, classes: NDArray[Any] | None
+) -> Teacher | None:
+    """The teacher of at most one file: a model's (or of a run's folder), or stored outputs (.npy, memory-mapped).
+
+    loss, classes: of the targets. A model of other classes, or of values where there are classes, is an error.
+    """
     if sum(given is not None for given in (model, logits, proba)) > 1:
         raise ValueError("teacher, teacher_logits and teacher_proba: pass one of them")
     if model is not None:
-        return load(model).teacher()
+        known = load(model / "model.safetensors" if model.is_dir() else model)
+        if (known.labels is None) != (LOSSES[loss].targets == "real"):
+            raise ValueError(f"the teacher {model} has loss={known.loss!r}, which does not go with loss={loss!r}")
+        if classes is not None and known.labels is not None and not np.array_equal(known.labels, classes):
+            raise ValueError(
+                f"the teacher {model} knows the classes {known.labels[:10].tolist()}, the targets are {classes[:10].tolist()}; "
+                "its outputs must be of the same classes in the same order"
+            )
+        return known.teacher()
     for path, make in ((logits, Teacher.logits), (proba, Teacher.probabilities)):
         if path is not None:
             return make(np.load(path, mmap_mode="r", allow_pickle=False))

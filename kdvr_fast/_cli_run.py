@@ -182,7 +182,7 @@ def run(config: Config, folder: Folder, callbacks: Sequence[Any] = ()) -> tuple[
     if config.validation is not None:
         held = _read(config.validation, config.validation_labels, "validation_labels")
     y, classes = files.encode(data.y, config.loss)
-    options = _options(config)
+    options = _options(config, classes)
     checkpoint = None
     if options["method"].plan().full_batch is None:
         checkpoint = Checkpoint(folder.checkpoint, seconds=config.checkpoint_seconds, resume=True)
@@ -229,12 +229,13 @@ def _read(data: str, labels: str | None, what: str) -> files.Data:
     return made
 
 
-def _options(config: Config) -> dict[str, Any]:
+def _options(config: Config, classes: Any) -> dict[str, Any]:
     """What `solve` is told beside the data."""
+    teacher = [_path(p) for p in (config.teacher, config.teacher_logits, config.teacher_proba)]
     method = _spec.method(config.method)
     options: dict[str, Any] = {
         "method": method,
-        "teacher": files.teacher(*(_path(p) for p in (config.teacher, config.teacher_logits, config.teacher_proba))),
+        "teacher": files.teacher(*teacher, loss=config.loss, classes=classes),
         "random_state": config.seed,
         "track": "objective" if config.objective else (),
         "n_threads": config.threads,
@@ -261,7 +262,7 @@ def _metrics(result: Result, model: Model, config: Config, train: files.Data, he
 def score(model: Model, X: Any, y: Any) -> dict[str, Any]:
     """Rows, mean loss (no penalty), and of classes the share that is predicted right."""
     rule = LOSSES[model.loss]
-    targets, _ = files.encode(y, model.loss, model.classes)
+    targets, _ = files.encode(y, model.loss, model.labels)
     Z = np.asarray(model.decision_function(X), np.float64)
     if rule.targets != "classes" and targets.ndim == 1:
         targets = targets[:, None].astype(np.float64)

@@ -41,8 +41,8 @@ def stats(
         raise ValueError(f"{data} has no targets: name a file of them with --labels")
     if at is not None:
         loss = at.loss
-    y, classes = files.encode(rows.y, loss, None if at is None else at.classes)
-    guide = files.teacher(teacher, teacher_logits, teacher_proba)
+    y, classes = files.encode(rows.y, loss, None if at is None else at.labels)
+    guide = files.teacher(teacher, teacher_logits, teacher_proba, loss=loss, classes=classes)
     if at is None:
         k = 1 if loss == "logistic" else len(classes) if classes is not None else y.shape[1] if y.ndim == 2 else 1
         coef, intercept = np.zeros((k, rows.X.shape[1])), np.zeros(k)

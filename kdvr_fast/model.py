@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import _store
 from . import _validation as check
 from ._layers import product
+from ._rows import is_compact, is_sparse
 from ._version import __version__
 from .backends.base import FloatArray
 from .losses import LOSSES, Loss
@@ -118,13 +119,33 @@ class Model:
     def _n_classes(self) -> int:
         return 2 if len(self.coef) == 1 else len(self.coef)
 
+    @property
+    def labels(self) -> NDArray[Any] | None:
+        """The class of each number that `solve` knows: `classes`, or 0, 1, .. where there are none. None for values."""
+        return None if self._values else np.arange(self._n_classes) if self.classes is None else self.classes
+
     def decision_function(self, X: ArrayLike) -> FloatArray:
-        """Logits z = W a + b, (n, k), of X's dtype; for the squared loss these are the predicted values."""
-        A = check.features(X)[:]
+        """Logits z = W a + b, (n, k), of X's dtype; for the squared loss these are the predicted values.
+
+        A frame's columns are taken by name where the model has names.
+        """
+        A = check.features(self._in_order(X))[:]
         if A.shape[1] != self.coef.shape[1]:
             raise ValueError(f"X has {A.shape[1]} features, the model has {self.coef.shape[1]}")
         Z: FloatArray = A @ self.coef.T.astype(A.dtype) + self.intercept.astype(A.dtype)
         return Z
+
+    def _in_order(self, X: Any) -> Any:
+        """Rows as they are multiplied: frames and integers as numbers, columns in the model's order."""
+        if is_sparse(X) or is_compact(X) or isinstance(X, np.memmap):
+            return X
+        if self.feature_names is not None and hasattr(X, "columns"):
+            missing = [name for name in self.feature_names if name not in X.columns]
+            if missing:
+                raise ValueError(f"X has no column {missing[0]!r}; the model was fitted on {list(self.feature_names[:10])}")
+            X = X[list(self.feature_names)]
+        A = np.ascontiguousarray(X)
+        return A.astype(self.coef.dtype) if A.dtype.kind in "biu" else A
 
     def predict_proba(self, X: ArrayLike) -> FloatArray:
         """Probabilities of the classes, (n, classes). Raises ValueError for the squared loss."""

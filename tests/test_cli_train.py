@@ -258,6 +258,40 @@ def test_eval_names_a_class_that_the_model_has_not(rows):
     assert "target 9 in row 7 is no class of the model; it has [1, 2, 5]" in str(result.exception)
 
 
+def test_a_model_without_classes_knows_its_labels_by_their_numbers(rows):
+    """Some of its classes, and no others, are looked at: the k-th that is there is not the k-th of the model."""
+    X, y = np.load(rows / "X.npy"), np.load(rows / "y.npy")
+    y = np.searchsorted([1, 2, 5], y)
+    fitted = kd.solve(X, y, loss="softmax", method=kd.LBFGS(), alpha=1e-3)
+    kd.save(fitted, rows / "m.safetensors")
+    some = y > 0
+    np.save(rows / "some.npy", X[some]), np.save(rows / "labels.npy", y[some])
+    code, text, err = run("eval", str(rows / "m.safetensors"), str(rows / "some.npy"), "--labels", str(rows / "labels.npy"),
+                          "--json")  # fmt: skip
+    assert code == 0, err
+    assert json.loads(text)["accuracy"] == (fitted.predict(X[some]) == y[some]).mean() > 0.9
+
+
+def test_a_teacher_of_other_classes_or_of_values_is_refused(rows):
+    X, y = np.load(rows / "X.npy"), np.load(rows / "y.npy")
+    shifted = kd.solve(X, np.searchsorted([1, 2, 5], y), loss="softmax", epochs=1)
+    values = kd.solve(X, np.eye(3)[np.searchsorted([1, 2, 5], y)], loss="squared", learning_rate=0.01, epochs=1)
+    of_others = r"knows the classes \[0, 1, 2\], the targets are \[1, 2, 5\]"
+    for made, message in ((shifted, of_others), (values, "has loss='squared'")):
+        kd.save(made, rows / "t")
+        with pytest.raises(ValueError, match=message):
+            run("train", str(rows / "X.npy"), "--labels", str(rows / "y.npy"), "--method", "kd:lam=0.5",
+                "--teacher", str(rows / "t"), "--output-dir", str(rows / "out"))  # fmt: skip
+
+
+def test_targets_that_are_no_numbers_are_refused(rows):
+    y = np.load(rows / "y.npy").astype(float)
+    y[7] = np.nan
+    np.save(rows / "ynan.npy", y)
+    with pytest.raises(ValueError, match="target nan in row 7 is no class"):
+        run("train", str(rows / "X.npy"), "--labels", str(rows / "ynan.npy"), "--output-dir", str(rows / "out"))
+
+
 @pytest.mark.parametrize(
     ("text", "made"),
     [

@@ -241,7 +241,7 @@ def test_auto_takes_no_slow_backend_in_silence(monkeypatch):
             return "not here: pip install it"
 
     monkeypatch.setitem(backends.BACKENDS, "numba", Missing)
-    found = "it has no loss but the built-in ones; numba: not here: pip install it; cuda: .*; backend='reference' runs everywhere"
+    found = "has no loss but the built-in ones; numba: not here: pip install it; cuda: .*; backend='reference' runs everywhere"
     with pytest.raises(RuntimeError, match=found):
         fit(make_problem("squared", k=1), HUBER, backend="auto")
 

@@ -284,3 +284,16 @@ def test_the_estimators_of_this_package(tmp_path):
         regressor = kd.KDRegressor().fit(X, targets)
         kd.save(regressor, tmp_path / "m")
         np.testing.assert_allclose(kd.load(tmp_path / "m").predict(X), regressor.predict(X), rtol=1e-12, atol=1e-14)
+
+
+def test_frames_are_taken_by_name_and_integers_as_numbers():
+    pd = pytest.importorskip("pandas")
+    run, X = fitted("softmax")
+    names = tuple("abcde")
+    model = kd.Model(run.coef, run.intercept, run.loss, feature_names=names)
+    frame = pd.DataFrame({name: X[:, i] for i, name in enumerate(names)})
+    for given in (frame, frame[list("edcba")], frame.assign(more=1.0)):
+        np.testing.assert_array_equal(model.predict(given), run.predict(X))
+    with pytest.raises(ValueError, match="X has no column 'b'; the model was fitted on"):
+        model.predict(frame.drop(columns="b"))
+    np.testing.assert_array_equal(model.decision_function(np.ones((2, 5), int)), model.decision_function(np.ones((2, 5))))
