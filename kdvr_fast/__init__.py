@@ -5,6 +5,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from ._blocks import Blocks
 from ._job import Progress
 from ._rows import Compact
 from ._version import __version__
@@ -12,6 +13,7 @@ from .backends import backend_status, get_backend
 from .checkpoint import Checkpoint
 from .compression import Mask, RandomK, StochasticRounding, TopK
 from .deep import DeepLinear
+from .files import Columns, DataSet, open_data
 from .history import History
 from .layer_statistics import LayerStats, layer_stats
 from .losses import LOSSES, Loss
@@ -36,11 +38,14 @@ __all__ = [
     "SAGA",
     "SGD",
     "SVRG",
+    "Blocks",
     "Checkpoint",
+    "Columns",
     "Compact",
     "Constant",
     "ConvergenceWarning",
     "Cosine",
+    "DataSet",
     "DeepLinear",
     "DivergenceError",
     "Exponential",
@@ -74,6 +79,7 @@ __all__ = [
     "gradient_stats",
     "layer_stats",
     "load",
+    "open_data",
     "optimal_lambda",
     "save",
     "smoothness",

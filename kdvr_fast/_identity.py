@@ -13,6 +13,8 @@ from ._custom import probe
 from ._job import Job
 from ._rows import is_compact, is_sparse
 from ._virtual import is_virtual
+from .files._rows import CsrFileRows, DenseFileRows, in_files
+from .files._targets import FileOutputs, FileTargets
 from .losses import Loss
 
 _SAMPLE_ROWS = 256  # of the data
@@ -23,19 +25,20 @@ def identity(job: Job, backend: str) -> dict[str, Any]:
     """What makes a run the same run: settings as text, arrays as digests."""
     problem = job.problem
     step = job.step if job.step.compression is None else replace(job.step, compression=replace(job.step.compression, mask=None))
+    in_memory = not (is_virtual(problem.X) or in_files(problem.X))
     mask = None if job.step.compression is None else job.step.compression.mask
     return {
         "X": f"{_kind(problem.X)} {problem.X.shape} {problem.X.dtype} {_digest(*_rows(problem.X, _sample(problem.n)))}",
-        "y": _digest(*_rows(problem.y, _sample(problem.n))) if is_virtual(problem.X) else _digest(problem.y[:]),
+        "y": _digest(problem.y[:]) if in_memory else _digest(*_rows(problem.y, _sample(problem.n))),
         "sample_weight": _digest(problem.weights),
         "loss": _loss(problem.loss),
         "fit_intercept": problem.fit_intercept,
         "method": repr(job.method),
-        "teacher": _digest(*(job.teacher_weights or ()), job.teacher_table),
+        "teacher": _digest(*(job.teacher_weights or ()), *_table(job)),
         "learning_rate": _name(job.learning_rate),
         "options": repr(step),
         "mask": _digest(mask),
-        "sampling": job.sampling,
+        "sampling": str(job.sampling),
         "order": _digest(job.order),
         "initial weights": _digest(*job.initial),
         "cache_anchor": None if job.plan.anchor == "none" else job.cached,
@@ -64,8 +67,15 @@ def _name(schedule: Any) -> str:
     return repr(schedule) if is_dataclass(schedule) else f"{type(schedule).__module__}.{type(schedule).__qualname__}"
 
 
+def _table(job: Job) -> tuple[NDArray[Any] | None, ...]:
+    """The teacher's table; some rows of it where it stays in files."""
+    table = job.teacher_table
+    return (table,) if table is None or isinstance(table, np.ndarray) else _rows(table, _sample(job.n))
+
+
 def _kind(X: Any) -> str:
-    return "sparse" if is_sparse(X) else "compact" if is_compact(X) else "virtual" if is_virtual(X) else "dense"
+    kinds = {"in files": in_files(X), "sparse": is_sparse(X), "compact": is_compact(X), "virtual": is_virtual(X)}
+    return next((kind for kind, found in kinds.items() if found), "dense")
 
 
 def _sample(n: int) -> NDArray[np.int64]:
@@ -73,7 +83,12 @@ def _sample(n: int) -> NDArray[np.int64]:
 
 
 def _rows(values: Any, rows: NDArray[np.int64]) -> tuple[NDArray[Any], ...]:
-    some = values[rows]
+    if isinstance(values, DenseFileRows | CsrFileRows | FileTargets | FileOutputs):  # read by slices
+        return tuple(part for row in rows.tolist() for part in _arrays(values[row : row + 1]))
+    return _arrays(values[rows])
+
+
+def _arrays(some: Any) -> tuple[NDArray[Any], ...]:
     return (some.data, some.indices, some.indptr) if is_sparse(some) else (some,)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from ._blocks import Blocks
 from ._measuring import Weights
 from .backends.base import FloatArray, Problem, State, Step
 from .checkpoint import Checkpoint
@@ -35,10 +36,11 @@ class Job:
     """A validated call of `solve`.
 
     order: (epochs, m) row numbers, or None to draw them as `sampling` says, which may also be "sequential": all rows as they
-    come, being independent draws. cached: store the residuals of anchors that have weights. teacher_weights or teacher_table:
-    the teacher, in the one form it has. average_after: epochs before averaging starts, None for no averaging. seed: what
-    replays `rng`. tol: of the gradient's norm, None for no such end. checkpoint: where the run is kept, None for nowhere.
-    walk: the state of another run's session from which the first epoch goes on; `initial` are its weights.
+    come, being independent draws. Rows in files are walked by `Blocks`. cached: store the residuals of anchors that have
+    weights. teacher_weights or teacher_table: the teacher, in the one form it has. average_after: epochs before averaging
+    starts, None for no averaging. seed: what replays `rng`. tol: of the gradient's norm, None for no such end. checkpoint:
+    where the run is kept, None for nowhere. walk: the state of another run's session from which the first epoch goes on;
+    `initial` are its weights.
     """
 
     problem: Problem
@@ -49,7 +51,7 @@ class Job:
     learning_rate: LearningRate
     initial: Weights
     rng: np.random.Generator
-    sampling: str
+    sampling: str | Blocks
     order: NDArray[np.int64] | None = None
     cached: bool = True
     teacher_weights: Weights | None = None

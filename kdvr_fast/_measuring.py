@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ._rows import product
 from .backends.base import FloatArray, Pass, Problem, Step
+from .files._rows import in_files
 from .history import NAN
 from .losses import Loss
 from .result import predictions
@@ -20,7 +21,8 @@ Weights = tuple[FloatArray, FloatArray]
 
 
 def _blocks(p: Problem) -> Iterator[slice]:
-    rows = max(1, _BLOCK_NUMBERS // p.n_outputs)
+    held = max(p.n_outputs, p.X.row_bytes // p.X.dtype.itemsize) if in_files(p.X) else p.n_outputs
+    rows = max(1, _BLOCK_NUMBERS // held)
     for start in range(0, p.n, rows):
         yield slice(start, start + rows)
 

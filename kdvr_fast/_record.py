@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ._blocks import Blocks
 from ._job import Job
 from .backends.base import FloatArray, Pass, Sums
 from .history import batch_moments
@@ -20,7 +21,8 @@ class Part(NamedTuple):
 
 def sampling_of(job: Job) -> str:
     """How rows are drawn, for the variance of a batch."""
-    return "shuffle" if job.order is None and job.sampling == "shuffle" else "replacement"
+    once = isinstance(job.sampling, Blocks) or job.sampling == "shuffle"
+    return "shuffle" if job.order is None and once else "replacement"
 
 
 def factor_of(job: Job) -> float:

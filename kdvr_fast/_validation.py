@@ -14,6 +14,7 @@ from typing import Any, SupportsIndex, cast
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from ._blocks import Blocks
 from ._custom import Custom, allowed
 from ._rows import Compact, CsrRows, OnDevice, is_on_device
 from ._validation_csr import csr_rows
@@ -114,6 +115,11 @@ def batch_size(value: object, n: int) -> int:
 def sampling(value: object, *more: str) -> str:
     """How rows are drawn: a name, or one of `more`."""
     return choice(value, ("shuffle", "replacement", *more), "sampling")
+
+
+def walking(value: object) -> str | Blocks:
+    """How a run draws rows: a name, or by blocks."""
+    return value if isinstance(value, Blocks) else sampling(value)
 
 
 def spectrum(values: ArrayLike | None, condition: object, d: int) -> NDArray[np.float64]:
@@ -239,19 +245,21 @@ def _dtype_remedy(dtype: np.dtype[Any]) -> str:
     return "pass X.astype(np.float32) or X.astype(np.float64)"
 
 
-def finite_rows(X: Any) -> None:
-    """Raise for the first NaN or infinity in rows of any kind."""
+def finite_rows(X: Any, first_row: int = 0) -> None:
+    """Raise for the first NaN or infinity in rows of any kind; X begins with row number `first_row`."""
     if isinstance(X, CsrRows):
-        finite_csr(X)
+        finite_csr(X, first_row)
     elif isinstance(X, Compact):
         if X.values.dtype.itemsize == 2:  # the others are integers
             rows = max(1, _SCAN_BYTES // (8 * X.shape[1]))
             for start in range(0, len(X.values), rows):
-                finite(X.values[start : start + rows].astype(np.float32), "X", start)
+                finite(X.values[start : start + rows].astype(np.float32), "X", first_row + start)
     elif isinstance(X, OnDevice):
         finite_on_device(X.values, "X")
+    elif hasattr(X, "load"):  # rows in files
+        X.check(finite_rows)
     elif not is_virtual(X):
-        finite(X, "X")
+        finite(X, "X", first_row)
 
 
 def finite(values: NDArray[Any], name: str, first_row: int = 0) -> None:
@@ -377,22 +385,35 @@ def n_outputs(y: Any, loss: Loss, others: Iterable[tuple[str, int]]) -> int:
         if k != known[0][1]:
             raise ValueError(f"{name} has {k} output(s) but {known[0][0]} has {known[0][1]}; they must agree")
     values = y.values if is_on_device(y) else y
-    k = known[0][1] if known else int(values.max()) + 1
-    if not known and k > max(1000, 10 * len(y)):
-        row = int(values.argmax())
-        raise ValueError(
-            f"y holds label {k - 1} in row {row}, which would make {k} classes of {len(y)} rows; labels are 0 .. k-1 "
-            "(see sklearn's LabelEncoder), and coef_init or a teacher fixes k if so many are meant"
-        )
+    k = known[0][1] if known else _classes(int(values.max()), int(values.argmax()), len(y))
     if loss.targets == "classes" and k < 2:
         raise ValueError(f"loss={loss.name!r} needs at least two classes, y has {k}; use loss='logistic' for 0/1 targets")
     return k
 
 
-def targets(y: Any, loss: Loss, n: int, *, X_on_device: bool = False) -> Any:
+def _classes(largest: int, row: int, n: int) -> int:
+    """The number of classes of n labels, of which row holds the largest."""
+    k = largest + 1
+    if k > max(1000, 10 * n):
+        raise ValueError(
+            f"y holds label {largest} in row {row}, which would make {k} classes of {n} rows; labels are 0 .. k-1 "
+            "(see sklearn's LabelEncoder), and coef_init or a teacher fixes k if so many are meant"
+        )
+    return k
+
+
+def label_outputs(largest: int, row: int, n: int, loss: Loss, others: Iterable[tuple[str, int]]) -> int:
+    """As `n_outputs`, for n labels that are not in memory; row holds the largest of them."""
+    known = list(others)
+    k = n_outputs(np.array([largest]), loss, known or [("y", _classes(largest, row, n))])
+    _below(largest, row, k)
+    return k
+
+
+def targets(y: Any, loss: Loss, n: int, *, X_on_device: bool = False, first_row: int = 0) -> Any:
     """Targets checked on their own, before k is known: labels as int64 (n,), everything else (n,) or (n, k).
 
-    X_on_device: whether they may lie on a GPU, and then stay there.
+    X_on_device: whether they may lie on a GPU, and then stay there. first_row: the number of the first, for messages.
     """
     if isinstance(y, VirtualTargets):
         raise TypeError("y is VirtualTargets but X are stored rows: pass y.rows for X, or y[:] for y")
@@ -401,25 +422,25 @@ def targets(y: Any, loss: Loss, n: int, *, X_on_device: bool = False) -> Any:
     Y = real_array(y, "y")
     if Y.ndim not in (1, 2) or len(Y) != n or 0 in Y.shape:
         raise ValueError(f"y has shape {Y.shape}; expected {n} rows as in X: ({n},) or ({n}, outputs)")
-    finite(Y, "y")
+    finite(Y, "y", first_row)
     if loss.targets == "classes" and Y.ndim == 1:
-        Y = _labels(Y, loss.name)
+        Y = _labels(Y, loss.name, first_row)
     elif loss.targets == "unit":
         if Y.ndim == 2 and Y.shape[1] != 1:
             raise ValueError(f"y has shape {Y.shape}; loss={loss.name!r} has one output: pass y of shape ({n},)")
-        _unit_interval(Y.reshape(n, 1), "y", 0, f"loss={loss.name!r} takes 0 and 1, or probabilities")
+        _unit_interval(Y.reshape(n, 1), "y", first_row, f"loss={loss.name!r} takes 0 and 1, or probabilities")
     elif loss.targets == "classes":
         if Y.shape[1] == 1:
             raise ValueError(f"y has shape {Y.shape}; labels are 1-D: pass y.ravel()")
         if loss.functions is not None:
             raise ValueError(f"y has shape {Y.shape}; loss={loss.name!r} is custom and takes labels: pass y of shape ({n},)")
-        probabilities(Y, "y", remedy="rows of y are probabilities, (n, k), or y is 1-D labels")
+        probabilities(Y, "y", first_row, remedy="rows of y are probabilities, (n, k), or y is 1-D labels")
     if loss.functions is not None:
-        _in_domain(Y, loss.name, loss.functions)
+        _in_domain(Y, loss.name, loss.functions, first_row)
     return Y
 
 
-def _in_domain(Y: NDArray[Any], name: str, functions: Custom) -> None:
+def _in_domain(Y: NDArray[Any], name: str, functions: Custom, first_row: int) -> None:
     """Raise for the first target that a custom loss does not allow."""
     if functions.domain is None:
         return
@@ -427,7 +448,7 @@ def _in_domain(Y: NDArray[Any], name: str, functions: Custom) -> None:
     for i, row in enumerate(table):
         for y in [row] if functions.joint and Y.dtype != np.int64 else row:
             if not allowed(functions, y):
-                raise ValueError(f"y holds {y} in row {i}, outside the domain of loss {name!r}")
+                raise ValueError(f"y holds {y} in row {first_row + i}, outside the domain of loss {name!r}")
 
 
 def virtual_targets(y: Any, X: VirtualRows, loss: Loss, outputs: Iterable[tuple[str, int]]) -> VirtualTargets:
@@ -446,14 +467,16 @@ def virtual_targets(y: Any, X: VirtualRows, loss: Loss, outputs: Iterable[tuple[
     return y
 
 
-def _labels(y: NDArray[Any], loss: str) -> NDArray[np.int64]:
+def _labels(y: NDArray[Any], loss: str, first_row: int) -> NDArray[np.int64]:
     labels = y.astype(np.int64)
     wrong = np.flatnonzero(labels != y)
     if len(wrong):
-        raise ValueError(f"y holds {y[wrong[0]]} in row {wrong[0]}; loss={loss!r} takes integer labels 0 .. k-1")
+        raise ValueError(f"y holds {y[wrong[0]]} in row {first_row + wrong[0]}; loss={loss!r} takes integer labels 0 .. k-1")
     if labels.min() < 0:
         row = int(labels.argmin())
-        raise ValueError(f"y holds label {labels[row]} in row {row}; labels are 0 .. k-1: see sklearn's LabelEncoder")
+        raise ValueError(
+            f"y holds label {labels[row]} in row {first_row + row}; labels are 0 .. k-1: see sklearn's LabelEncoder"
+        )
     return labels
 
 
@@ -463,13 +486,17 @@ def problem_targets(y: Any, k: int, dtype: np.dtype[Any]) -> Any:
         sound = device_problem_targets(y, k, dtype)
         return problem_targets(y[:], k, dtype) if sound is None else sound
     if y.ndim == 1 and y.dtype == np.int64 and k > 1:
-        if y.max() >= k:
-            row = int(np.argmax(y >= k))
-            raise ValueError(
-                f"y holds label {y[row]} in row {row}; the teacher or initial weights have {k} outputs, for labels 0 .. {k - 1}"
-            )
+        row = int(np.argmax(y >= k))
+        _below(int(y[row]), row, k)
         return y
     return cast_finite(y.reshape(len(y), k), dtype, "y")
+
+
+def _below(label: int, row: int, k: int) -> None:
+    if label >= k:
+        raise ValueError(
+            f"y holds label {label} in row {row}; the teacher or initial weights have {k} outputs, for labels 0 .. {k - 1}"
+        )
 
 
 def _unit_interval(values: NDArray[Any], name: str, first_row: int, remedy: str) -> None:

@@ -26,11 +26,16 @@ def csr_rows(X: Any, scan: bool) -> CsrRows:
     if min(len(X.data), len(indices)) < stored:
         raise ValueError(f"X.indptr ends at {stored}, but X has {len(X.data)} values and {len(indices)} indices; build it anew")
     rows = CsrRows(_one_piece(X.data, "data")[:stored], _one_piece(indices, "indices")[:stored], indptr, (n, d))
-    if not _sound(rows, scan):
-        _check_features(rows)
-        if scan:
-            finite(rows)
+    check_rows(rows, scan)
     return rows
+
+
+def check_rows(rows: CsrRows, scan: bool, first_row: int = 0) -> None:
+    """Raise for features that are out of range or do not rise, and, with scan, for NaN and infinities."""
+    if not _sound(rows, scan):
+        _check_features(rows, first_row)
+        if scan:
+            finite(rows, first_row)
 
 
 def _sound(rows: CsrRows, scan: bool) -> bool:
@@ -58,11 +63,11 @@ def _one_piece(values: NDArray[Any], name: str) -> NDArray[Any]:
     return values
 
 
-def _row_of(rows: CsrRows, position: int) -> int:
-    return int(np.searchsorted(rows.indptr, position, side="right")) - 1
+def _row_of(rows: CsrRows, position: int, first_row: int) -> int:
+    return int(np.searchsorted(rows.indptr, position, side="right")) - 1 + first_row
 
 
-def _check_features(rows: CsrRows) -> None:
+def _check_features(rows: CsrRows, first_row: int) -> None:
     """Features lie in 0 .. d - 1 and rise within a row, so that each is there once."""
     d, indices = rows.shape[1], rows.indices
     for start in range(0, len(indices), _SCAN_NUMBERS):
@@ -70,7 +75,8 @@ def _check_features(rows: CsrRows) -> None:
         first = max(start - 1, 0)
         if block.min() < 0 or block.max() >= d:
             at = first + int(np.argmax((block < 0) | (block >= d)))
-            raise ValueError(f"X has feature {indices[at]} in row {_row_of(rows, at)}; with {d} features they are 0 .. {d - 1}")
+            row = _row_of(rows, at, first_row)
+            raise ValueError(f"X has feature {indices[at]} in row {row}; with {d} features they are 0 .. {d - 1}")
         falls = np.flatnonzero(block[1:] <= block[:-1]) + first + 1
         if not len(falls):
             continue
@@ -78,7 +84,7 @@ def _check_features(rows: CsrRows) -> None:
         inside = falls[rows.indptr[owners] != falls]  # the first of a row may be anything
         if len(inside):
             at = int(inside[0])
-            row, feature = _row_of(rows, at), indices[at]
+            row, feature = _row_of(rows, at, first_row), indices[at]
             if feature == indices[at - 1]:
                 raise ValueError(f"X holds feature {feature} twice in row {row}; call X.sum_duplicates() first")
             before = indices[at - 1]
@@ -87,11 +93,11 @@ def _check_features(rows: CsrRows) -> None:
             )
 
 
-def finite(rows: CsrRows) -> None:
+def finite(rows: CsrRows, first_row: int = 0) -> None:
     """Raise for the first NaN or infinity, by row and column."""
     for start in range(0, len(rows.data), _SCAN_NUMBERS):
         bad = np.flatnonzero(~np.isfinite(rows.data[start : start + _SCAN_NUMBERS]))
         if len(bad):
             at = start + int(bad[0])
-            row, column = _row_of(rows, at), rows.indices[at]
+            row, column = _row_of(rows, at, first_row), rows.indices[at]
             raise ValueError(f"X holds {rows.data[at]} in row {row}, column {column}; drop or fill such values")

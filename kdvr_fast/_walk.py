@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ._blocks import Blocks, BlockWalk, Stretch
 from ._job import Job
 from ._order import shuffled_rows
+from ._stream import StreamSession
 from .backends.base import ControlVariate, Session, Step, Sums, Walk
 from .schedules import LearningRate
 
 _PIECE_ROWS = 1 << 20  # of an order that is not stored: 8 MiB
 
 
+Order = NDArray[np.int64] | range | BlockWalk
+
+
 class Path(NamedTuple):
     """An epoch's rows, rates of its steps (or one for all), and the steps before which the snapshot is renewed."""
 
-    order: NDArray[np.int64] | range
+    order: Order
     rates: NDArray[np.float64]
     refresh_at: NDArray[np.int64]
 
@@ -29,10 +35,12 @@ def steps_an_epoch(job: Job) -> int:
     return -(-rows // job.step.batch_size)
 
 
-def rows_of(job: Job, epoch: int) -> NDArray[np.int64] | range:
+def rows_of(job: Job, epoch: int) -> Order:
     """The order of an epoch, from 0: given, or drawn from the job's generator."""
     if job.order is not None:
         return np.asarray(job.order[epoch], np.int64)
+    if isinstance(job.sampling, Blocks):
+        return job.sampling.walk(job.rng, job.n, job.step.batch_size)
     if job.sampling == "sequential":
         return range(job.n)
     if job.sampling == "shuffle":
@@ -53,14 +61,12 @@ def rates_of(schedule: LearningRate, epoch: int, n_steps: int, epochs: int) -> N
 
 def walk(session: Session, path: Path, steps: tuple[int, int], step: Step, variate: ControlVariate, limit: float) -> Walk:
     """The steps first .. last - 1 of an epoch at one weight, in pieces where the order is made on the way."""
-    (order, rates, refresh_at), (first, last) = path, steps
-    size = max(1, _PIECE_ROWS // step.batch_size) if isinstance(order, range) else last - first
+    (order, rates, refresh_at), (first, last), b = path, steps, step.batch_size
     done = Walk(Sums(), 0)
-    for start in range(first, last, size):
-        end = min(last, start + size)
-        rows = order[start * step.batch_size : end * step.batch_size]
+    for place, rows in _pieces(order, first * b, min(last * b, len(order)), b):
+        start, end = place // b, -(-(place + len(rows)) // b)
         piece = session.epoch(
-            np.arange(rows.start, rows.stop) if isinstance(rows, range) else rows,
+            rows.rows if isinstance(rows, Stretch) and not isinstance(session, StreamSession) else rows,
             rates if len(rates) == 1 else rates[start:end],
             step,
             variate,
@@ -72,3 +78,15 @@ def walk(session: Session, path: Path, steps: tuple[int, int], step: Step, varia
         if piece.exploded:
             break
     return done
+
+
+def _pieces(order: Order, first: int, last: int, batch_size: int) -> Iterator[tuple[int, Any]]:
+    """Rows first .. last - 1 of an order, as it is handed out: (place of the first, rows) for pieces of whole batches."""
+    if isinstance(order, BlockWalk):
+        yield from order.parts(first, last)
+    elif isinstance(order, range):
+        size = max(1, _PIECE_ROWS // batch_size) * batch_size
+        for start in range(first, last, size):
+            yield start, np.arange(start, min(start + size, last))
+    else:
+        yield first, order[first:last]

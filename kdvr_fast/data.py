@@ -1,15 +1,10 @@
 """Small real data sets, read into arrays the engine takes as they are.
 
-IDX files (MNIST's format): two zero bytes, a type byte, the number of dimensions, each dimension as a big-endian
-uint32, then the values, big-endian, last dimension fastest. Plain or gzip-compressed, told apart by content.
-Source: http://yann.lecun.com/exdb/mnist ; scikit-learn's `load_digits`.
+Source: http://yann.lecun.com/exdb/mnist ; scikit-learn's `load_digits`. Data of any size from files: `open_data`.
 """
 
 from __future__ import annotations
 
-import gzip
-import math
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-_IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+from .files import _idx
+
 _MNIST = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
-_GZIP_MAGIC = b"\x1f\x8b"
 
 
 @dataclass(frozen=True)
@@ -47,26 +42,7 @@ def read_idx(path: str | Path) -> NDArray[Any]:
         >>> read_idx(path)
         array([7, 2, 1], dtype=uint8)
     """
-    path = Path(path)
-    raw = _read_bytes(path)
-    if len(raw) < 4 or raw[:2] != b"\0\0" or raw[2] not in _IDX_TYPES:
-        raise ValueError(
-            f"{path}: not an IDX file: it starts with bytes {raw[:4].hex(' ') or '(none)'}, expected 00 00, "
-            f"a type byte out of {', '.join(f'{t:02x}' for t in _IDX_TYPES)}, and the number of dimensions"
-        )
-    dtype, ndim = np.dtype(_IDX_TYPES[raw[2]]), raw[3]
-    start = 4 + 4 * ndim
-    if len(raw) < start:
-        raise ValueError(f"{path}: truncated: a header of {ndim} dimensions takes {start} bytes, the file has {len(raw)}")
-    shape = tuple(int.from_bytes(raw[4 + 4 * i : 8 + 4 * i], "big") for i in range(ndim))
-    expected = math.prod(shape) * dtype.itemsize
-    found = len(raw) - start
-    if found != expected:
-        state = "truncated" if found < expected else "too long"
-        raise ValueError(
-            f"{path}: {state}: shape {shape} of {dtype.name} takes {expected} bytes, the file has {found}; fetch it again"
-        )
-    return np.frombuffer(raw, dtype, offset=start).reshape(shape).astype(dtype.newbyteorder("="))
+    return _idx.read(Path(path))
 
 
 def load_mnist(directory: str | Path, dtype: DTypeLike = np.float32) -> Split:
@@ -107,16 +83,6 @@ def load_digits(dtype: DTypeLike = np.float64, test_fraction: float = 0.2, rando
     train, test = train_test_split(np.arange(len(y)), test_size=test_fraction, random_state=random_state, stratify=y)
     y = y.astype(np.int64)
     return Split("scikit-learn's digits", X[train], y[train], X[test], y[test])
-
-
-def _read_bytes(path: Path) -> bytes:
-    raw = path.read_bytes()
-    if not raw.startswith(_GZIP_MAGIC):
-        return raw
-    try:
-        return gzip.decompress(raw)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(f"{path}: damaged gzip archive ({error}); fetch it again") from error
 
 
 def _find(directory: Path, name: str) -> Path:

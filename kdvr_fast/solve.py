@@ -11,20 +11,24 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import _validation as check
+from ._blocks import Blocks
 from ._deep_run import DeepRun
 from ._job import Callback, Job
 from ._precondition import resolve
-from ._problem import make_problem
+from ._problem import head, make_problem, teacher_outputs
 from ._rows import is_on_device
 from ._span import SpanDescent, spans
+from ._stream import Streaming
 from ._training import Run, train
-from ._unstored import check_rates, check_run
+from ._unstored import check_rates, check_run, check_streamed_run
 from ._virtual import is_virtual
 from .backends import backend_for, get_backend
-from .backends.base import ControlVariate, FloatArray, Problem, State, Step, Work
+from .backends.base import ControlVariate, Problem, State, Step, Work
 from .checkpoint import Checkpoint
 from .compression import COMPRESSORS, Compressor
 from .deep import DeepLinear, make_network, teacher_point
+from .files import DataSet
+from .files._rows import in_files
 from .lbfgs import Descent
 from .losses import Loss
 from .methods import METHODS, SGD, Method, Plan
@@ -41,8 +45,8 @@ _CACHE_EPOCHS = 2  # an anchor used for longer is worth the pass that stores its
 
 
 def solve(
-    X: ArrayLike,
-    y: ArrayLike,
+    X: ArrayLike | DataSet,
+    y: ArrayLike | None = None,
     *,
     loss: str | Loss,
     method: Method = _SGD,
@@ -59,7 +63,7 @@ def solve(
     nesterov: bool = False,
     average: bool | int = False,
     compress: Compressor | None = None,
-    sampling: str = "shuffle",
+    sampling: str | Blocks = "shuffle",
     order: ArrayLike | None = None,
     random_state: int | np.random.Generator | None = None,
     sample_weight: ArrayLike | None = None,
@@ -94,6 +98,10 @@ def solve(
             and walked in their order. Not with SAGA, LBFGS, teachers that are stored or sample_weight.
             With backend="cuda" also an array on an NVIDIA GPU (CuPy, torch, JAX, Numba), read there without a copy, and then y
             may lie there too; the work goes to CuPy's current stream, and the result's coef and intercept are CuPy arrays.
+            Or a `DataSet` of `open_data`, without y: rows that stay in files and are walked by `Blocks`, the next window being
+            read ahead in a thread. Not with SAGA, LBFGS, DeepLinear, cache_anchor, teachers that are estimators, or
+            learning_rate="auto". The bits are those of the same rows in memory, walked in the same `Blocks`; where the mean of
+            an anchor is added back it is summed chunk by chunk, and equal to rounding.
         y: softmax: integer labels 0 .. k-1, (n,), or rows of probabilities (n, k). logistic: 0/1 or probabilities, (n,).
             squared: (n,) or (n, k). k follows from y, coef_init or the teacher.
         loss: "squared" = |z - y|^2 / 2, "logistic" (k = 1), "softmax", or one of your own, `Loss.custom`.
@@ -116,7 +124,9 @@ def solve(
             e epochs.
         compress: what all weights go through after each step, `Mask`, `TopK`, `RandomK` or `StochasticRounding`
             (`kdvr_fast.compression`). A step then costs O(k d) on sparse rows too. Not with average or `LBFGS`.
-        sampling: "shuffle", a fresh permutation an epoch (`kdvr_fast._order`), or "replacement", n independent draws an epoch.
+        sampling: "shuffle", a fresh permutation an epoch (`kdvr_fast._order`), "replacement", n independent draws an epoch, or
+            `Blocks(rows, window)`, a shuffle of blocks and of the rows within a window of them. For a `DataSet` "shuffle" is
+            `Blocks()`.
         order: int64 row numbers in place of `sampling`: (epochs, m), or 1-D cut into `epochs` equal parts.
         random_state: seed or Generator for the sampling. None draws a seed, which the result records.
         sample_weight: (n,), not negative. The objective and full-batch steps equal those of data with rows repeated s_i times;
@@ -179,11 +189,22 @@ def solve(
     plan, tracked = _plan(method, teacher, problem.loss), _track(track, problem.loss)
     (n, d), k, dtype = problem.X.shape, problem.n_outputs, problem.X.dtype
     epochs = check.count(epochs, "epochs", low=1)
-    check.sampling(sampling)
-    virtual = is_virtual(problem.X)
+    sampling = check.walking(sampling)
+    virtual, streamed = is_virtual(problem.X), in_files(problem.X)
     if virtual:
         check_run(method, plan, cache_anchor=cache_anchor, sampling=sampling, track=tracked)
         sampling = "sequential"
+    if streamed:
+        check_streamed_run(
+            method,
+            plan,
+            model=model,
+            cache_anchor=cache_anchor,
+            learning_rate=learning_rate,
+            sampling=sampling,
+            order=order,
+        )
+        sampling = sampling if isinstance(sampling, Blocks) else Blocks()
     alpha, l1_ratio = check.non_negative(alpha, "alpha"), check.number(l1_ratio, "l1_ratio", low=0.0, high=1.0)
     full = plan.full_batch
     if full is not None and alpha * l1_ratio > 0:
@@ -200,6 +221,8 @@ def solve(
         statistics=check.flag(statistics, "statistics"),
         pairs_every=1 if k == 1 else min(_MOST_ROWS_A_PAIR, max(1, n // _PAIRS)),
     )
+    if isinstance(sampling, Blocks) and order is not None:
+        raise ValueError("order and sampling=Blocks are both given; leave one of them out")
     if checkpoint is not None:
         random_state = _checked(checkpoint, method, plan).seed(random_state)
     rng, seed = _generator(random_state)
@@ -220,7 +243,8 @@ def solve(
         raise ValueError("intercept_init is given but fit_intercept=False; leave one of them out")
     if plan.lam == "auto" and not step.statistics:
         raise ValueError("lam='auto' is estimated from the statistics of the batches: leave statistics=True")
-    cached = not virtual and _cached(cache_anchor, plan, teacher, epochs if checkpoint is None else None)
+    stored = not (virtual or streamed)
+    cached = stored and _cached(cache_anchor, plan, teacher, epochs if checkpoint is None else None)
     weights = teacher.theta(dtype) if teacher is not None and teacher.linear else None
     if network is not None and teacher is not None and weights is not None:
         weights = teacher_point(teacher, network, dtype)
@@ -228,7 +252,9 @@ def solve(
         like = initial[0] if weights is None or initial[0].any() else weights[0]
         step = replace(step, compression=_compression(compress, method, after).plan(like, rng))
     work = Work(step, _variate(plan, teacher, cached), full_batch=full is not None, network=network)
-    engine = backend_for(backend, problem, work)
+    engine = backend_for(backend, head(problem), work)
+    if isinstance(sampling, Blocks) and streamed:
+        engine = Streaming(engine, sampling, sampling.window_rows(n, step.batch_size))
     job = Job(
         problem=problem,
         method=method,
@@ -253,7 +279,7 @@ def solve(
     )
     if network is not None:
         return train(DeepRun(job, engine, n_threads, network))
-    if virtual:
+    if virtual or streamed:
         check_rates(job.learning_rate, -(-n // step.batch_size))
     kind = Run if full is None else SpanDescent if spans(job) else Descent
     return train(kind(job, engine, n_threads))
@@ -321,11 +347,11 @@ def _plan(method: Method, teacher: Teacher | None, loss: Loss) -> Plan:
     return plan
 
 
-def _table(teacher: Teacher | None, plan: Plan, problem: Problem, scan: bool) -> FloatArray | None:
+def _table(teacher: Teacher | None, plan: Plan, problem: Problem, scan: bool) -> Any:
     """The outputs of a teacher that has no weights."""
     if teacher is None or teacher.linear:
         return None
-    return teacher.table(problem.X, problem.y, problem.loss, problem.n_outputs, temperature=plan.temperature, scan=scan)
+    return teacher_outputs(teacher, problem, temperature=plan.temperature, scan=scan)
 
 
 def _variate(plan: Plan, teacher: Teacher | None, cached: bool) -> ControlVariate:
@@ -361,7 +387,7 @@ def _cached(asked: bool | None, plan: Plan, teacher: Teacher | None, epochs: int
     return False
 
 
-def _learning_rate(given: object, problem: Problem, step: Step, sampling: str, plan: Plan) -> LearningRate:
+def _learning_rate(given: object, problem: Problem, step: Step, sampling: str | Blocks, plan: Plan) -> LearningRate:
     if isinstance(given, LearningRate) and not isinstance(given, type):
         return given
     if isinstance(given, str):
@@ -379,7 +405,7 @@ def _learning_rate(given: object, problem: Problem, step: Step, sampling: str, p
             alpha=step.l2,
             fit_intercept=problem.fit_intercept,
             sample_weight=problem.weights,
-            sampling=sampling if sampling == "shuffle" else "replacement",
+            sampling="shuffle" if sampling == "shuffle" or isinstance(sampling, Blocks) else "replacement",
             recursive=plan.anchor in ("snapshot", "table"),
             momentum=step.momentum,
         )

@@ -17,9 +17,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _validation as check
-from ._problem import make_problem
+from ._problem import head, make_problem, teacher_outputs
+from ._stream import for_reading
 from .backends import backend_for
 from .backends.base import ControlVariate, FloatArray, Pass, Problem, Session, Work
+from .files import DataSet
 from .losses import Loss
 from .teachers import Teacher
 
@@ -144,8 +146,8 @@ def _ratio(a: float, b: float) -> float:
 
 
 def gradient_stats(
-    X: ArrayLike,
-    y: ArrayLike,
+    X: ArrayLike | DataSet,
+    y: ArrayLike | None,
     coef: ArrayLike,
     *,
     intercept: ArrayLike | None = None,
@@ -164,6 +166,7 @@ def gradient_stats(
 
     Args:
         X: (n, d) float32 or float64, rows contiguous or a SciPy CSR matrix; read in place. y: targets as in `solve`.
+            Or a `DataSet` of `open_data` and None: chunks of its rows are read one after the other.
         coef: (k, d), or (d,) for one output. intercept: (k,), zero if None.
         loss: "squared", "logistic" or "softmax", or a `Loss.custom`.
         teacher: a `Teacher`; its gradient on row i is residual(teacher's output_i) (x) a_i.
@@ -211,8 +214,8 @@ def gradient_stats(
 
 
 def gradient_similarity(
-    X: ArrayLike,
-    y: ArrayLike,
+    X: ArrayLike | DataSet,
+    y: ArrayLike | None,
     coef: ArrayLike,
     *,
     intercept: ArrayLike | None = None,
@@ -279,7 +282,8 @@ def _open(problem: Problem, teacher: Teacher | None, backend: str, n_threads: in
     if n_threads is not None:
         check.count(n_threads, "n_threads", low=1)
     source = "none" if teacher is None else "weights" if teacher.linear else "table"
-    return backend_for(backend, problem, Work(variate=ControlVariate(source=source))).open(problem, n_threads)
+    engine = backend_for(backend, head(problem), Work(variate=ControlVariate(source=source)))
+    return for_reading(engine, problem).open(problem, n_threads)
 
 
 def _place_teacher(session: Session, problem: Problem, teacher: Teacher | None, temperature: float = 1.0) -> ControlVariate:
@@ -290,8 +294,7 @@ def _place_teacher(session: Session, problem: Problem, teacher: Teacher | None, 
     if teacher.linear:
         session.anchor_at(*teacher.theta(problem.X.dtype), cached=False, mean=False)
         return ControlVariate(source="weights", temperature=T)
-    table = teacher.table(problem.X, problem.y, problem.loss, problem.n_outputs, temperature=temperature)
-    session.anchor_table(table, mean=False)
+    session.anchor_table(teacher_outputs(teacher, problem, temperature=temperature), mean=False)
     return ControlVariate(source="table", temperature=T)
 
 

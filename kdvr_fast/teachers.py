@@ -207,13 +207,18 @@ class Teacher:
         """
         out = np.empty((X.shape[0], k), X.dtype)
         for rows in _chunks(X.shape[0], k):
-            values = self._outputs(X[rows], rows, loss, k, scan)
-            raw = self.kind == "logits" or not loss.probabilities
-            if temperature != 1.0:
-                out[rows] = loss.link(values / temperature) if raw else _temper(values, temperature)
-            else:
-                out[rows] = loss.residual(y[rows], values) if raw else _minus_target(values, y[rows])
+            out[rows] = self.block(X[rows], y[rows], rows, loss, k, temperature=temperature, scan=scan)
         return out
+
+    def block(
+        self, A: Any, y: NDArray[Any], rows: slice, loss: Loss, k: int, *, temperature: float, scan: bool
+    ) -> NDArray[Any]:
+        """Some rows of the table, (rows, k). A: these rows of X, which an estimator alone is asked about; y: their targets."""
+        values = self._outputs(A, rows, loss, k, scan)
+        raw = self.kind == "logits" or not loss.probabilities
+        if temperature != 1.0:
+            return loss.link(values / temperature) if raw else _temper(values, temperature)
+        return loss.residual(y, values) if raw else _minus_target(values, y)
 
     def _outputs(self, A: Any, rows: slice, loss: Loss, k: int, scan: bool) -> NDArray[np.float64]:
         """Logits or probabilities of some rows, float64 (rows, k)."""

@@ -224,6 +224,8 @@ class Session(Protocol):
     ) -> Walk:
         """Walk `order` in batches with learning_rates[t] at step t (or one rate for all: length 1).
 
+        order: row numbers; of rows in files a `Stretch` of a window (`_blocks.py`).
+
         refresh_at: sorted steps before which the anchor is put at the current weights, as the last `anchor_at` did it.
         loss_limit: stop when the mean loss of recent batches exceeds it or is not finite.
         A pending signal (Ctrl-C) raises KeyboardInterrupt within a fraction of a second.
