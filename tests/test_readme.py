@@ -10,7 +10,7 @@ from test_examples import needs_native, needs_numba, run_python
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```python\n(.*?)```\s+```text\n(.*?)```", README, flags=re.DOTALL)
+BLOCKS = re.findall(r"```python\n((?:(?!```).)*)```\s+```text\n(.*?)```", README, flags=re.DOTALL)
 NUMBER = re.compile(r"-?\d+\.?\d*(?:e-?\d+)?")
 RELATIVE = 0.01  # the seed fixes the rows; the last digits move with the instruction set's order of summation
 
@@ -27,8 +27,10 @@ def test_a_python_block_prints_what_is_shown(number: int, tmp_path: Path) -> Non
         assert float(got) == pytest.approx(float(expected), rel=RELATIVE), printed
 
 
-def test_there_are_blocks() -> None:
-    assert len(BLOCKS) == README.count("```python") >= 2
+def test_only_blocks_that_need_a_gpu_show_no_output() -> None:
+    run = {code for code, _ in BLOCKS}
+    silent = [code for code in re.findall(r"```python\n((?:(?!```).)*)```", README, flags=re.DOTALL) if code not in run]
+    assert len(BLOCKS) >= 4 and all('device="cuda"' in code for code in silent)
 
 
 def test_files_named_in_the_readme_exist() -> None:
