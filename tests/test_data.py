@@ -56,7 +56,7 @@ def test_round_trip(tmp_path_factory: pytest.TempPathFactory, data: st.DataObjec
         (bytes([0, 0, 8, 3, 0, 0, 0, 1]), r"truncated: a header of 3 dimensions takes 16 bytes, the file has 8"),
         (bytes([0, 0, 8, 1, 0, 0, 0, 3, 7]), r"truncated: shape \(3,\) of uint8 takes 3 bytes, the file has 1"),
         (bytes([0, 0, 8, 1, 0, 0, 0, 1, 7, 7]), r"too long: shape \(1,\) of uint8 takes 1 bytes, the file has 2"),
-        (gzip.compress(bytes(100))[:-12], r"damaged gzip archive"),
+        (gzip.compress(bytes(100), mtime=0)[:-12], r"damaged gzip archive"),
     ],
 )
 def test_bad_file_is_named_with_what_is_wrong(tmp_path: Path, raw: bytes, message: str) -> None:

@@ -182,7 +182,7 @@ def test_bad_chunks(chunks: Any, message: str) -> None:
     ("name", "raw", "options", "message"),
     [
         ("a.bin", b"\x00\x01\x02rubbish", {}, r"a\.bin: not a known kind of file: it starts with b'\\x00\\x01\\x02rubbish'"),
-        ("a", gzip.compress(b"1 1:1\n" * 100)[:-30], {}, "a: damaged gzip archive"),
+        ("a", gzip.compress(b"1 1:1\n" * 100, mtime=0)[:-30], {}, "a: damaged gzip archive"),
         ("a.svm", b"1 1:1\n", {"columns": kd.Columns()}, "is libsvm and has no named columns"),
         ("a.svm", b"1 1:1\n", {"scale": 2.0}, "scale=2 is for rows of one or two bytes"),
         ("a.svm", b"1 1:1\n", {"y": np.ones(1)}, "the rows bring their targets: leave it out"),
