@@ -282,7 +282,7 @@ def test_a_run_allocates_nothing_that_grows_with_the_rows(loss):
         raise Enough
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules["kdvr_fast.solve"], "get_backend", lambda name: Stops())
+        patch.setattr(sys.modules["kdvr_fast.solve"], "backend_for", lambda *_: Stops())
         tracemalloc.start()
         with pytest.raises(Enough):
             kd.solve(
