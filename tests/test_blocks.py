@@ -58,6 +58,12 @@ def test_a_run_by_blocks_is_the_run_with_that_order(dtype: type[np.floating]) ->
     np.testing.assert_allclose(sparse.coef, given_.coef, rtol=0, atol=1000 * np.finfo(dtype).eps)
 
 
+def test_a_batch_of_all_rows_has_no_variance() -> None:
+    X = np.random.default_rng(0).standard_normal((30, 2))
+    run = solve(X, X.sum(axis=1), loss="squared", batch_size=30, epochs=2, sampling=Blocks(rows=7), random_state=0)
+    assert run.history["variance"].tolist() == [0, 0]
+
+
 def test_what_blocks_do_not_go_with() -> None:
     X, y = np.ones((4, 1)), np.ones(4)
     with pytest.raises(ValueError, match="order and sampling=Blocks are both given"):

@@ -165,18 +165,17 @@ def test_the_result_does_not_depend_on_shards(tmp_path_factory: pytest.TempPathF
 
 
 def test_rows_that_lie_unevenly(tmp_path: Path) -> None:
-    """Windows whose rows hold far more, or fewer, than the average; a batch longer than an engine's block of such rows."""
+    """Windows whose rows hold far more, or far less, than the average; batches that an engine cuts by that average."""
     rng = np.random.default_rng(0)
-    counts = np.where(np.arange(300) < 20, 900, np.where(np.arange(300) < 150, 0, 1))
-    X = sp.vstack([sp.random(1, 1000, c / 1000, "csr", random_state=rng, dtype=np.float32) for c in counts], format="csr")
     y = rng.standard_normal(300).astype(np.float32)
-    sp.save_npz(tmp_path / "X.npz", X)
-    for few in (sp.csr_matrix(X[150:]), X, sp.csr_matrix(X[20:])):
-        sp.save_npz(tmp_path / "X.npz", few)
-        data = kd.open_data(tmp_path / "X.npz", y=y[: few.shape[0]], cache=tmp_path / str(few.shape[0]))
-        asked = {"loss": "squared", "batch_size": 16, "epochs": 2, "learning_rate": 1e-3, "random_state": 0, "alpha": 0.1}
-        asked["sampling"] = kd.Blocks(rows=8, window=32)
-        assert_same(kd.solve(data, **asked), kd.solve(few, y[: few.shape[0]], **asked))
+    for few, counts in enumerate(([9000] * 48 + [500] * 48, [900] * 20 + [0] * 130 + [1] * 150, [0] * 130 + [1] * 50)):
+        parts = [sp.random(1, 10_000, c / 10_000, "csr", random_state=rng, dtype=np.float32) for c in counts]
+        X = sp.vstack(parts, format="csr")
+        sp.save_npz(tmp_path / f"{few}.npz", X)
+        data = kd.open_data(tmp_path / f"{few}.npz", y=y[: len(counts)])
+        asked = {"loss": "squared", "batch_size": 48, "epochs": 2, "learning_rate": 1e-4, "random_state": 0, "alpha": 0.1}
+        asked["sampling"] = kd.Blocks(rows=48, window=48)
+        assert_same(kd.solve(data, **asked), kd.solve(X, y[: len(counts)], **asked))
 
 
 def test_the_next_window_is_read_by_another_thread(rows: dict[str, Rows], monkeypatch: pytest.MonkeyPatch) -> None:

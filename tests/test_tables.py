@@ -127,6 +127,10 @@ def test_missing_values(tmp_path: Path) -> None:
         row = int(where[-1])
         dropped = opened(with_gaps(**gap), missing="drop")
         assert dropped.y[:].tolist() == [y for i, y in enumerate([0.0, 1.0, 2.0]) if i != row]
+    lists = pa.array([[1.0], [None], [3.0]], pa.list_(pa.float64(), 1))
+    with pytest.raises(ValueError, match="column 'x' misses a value in row 1"):
+        opened(with_gaps(x=lists))
+    assert opened(with_gaps(x=lists), missing="drop").rows[:].toarray().tolist() == [[1, 1, 0], [3, 1, 0]]
     assert opened(with_gaps(x=[1.0, None, 3.0]), missing="zero").rows[:].toarray().tolist() == [[1, 1, 0], [0, 0, 1], [3, 1, 0]]
     zero = opened(with_gaps(place=["a", None, "a"]), missing="zero", categories={"place": ["b", "a"]})
     assert zero.rows[:].toarray().tolist() == [[1, 0, 1], [2, 0, 0], [3, 0, 1]]
