@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import doctest
 import gzip
+import importlib
 import os
 from pathlib import Path
 from typing import Any
@@ -254,3 +256,8 @@ def test_a9a(tmp_path: Path) -> None:
     options["sampling"] = kd.Blocks(rows=256, window=4096)
     held = kd.solve(X, (y > 0).astype(np.float32), **options)
     assert np.array_equal(kd.solve(data, **options).coef, held.coef)
+
+
+@pytest.mark.parametrize("module", ["_blocks", "files._open", "files._columns"])
+def test_examples_of_docstrings(module: str) -> None:
+    assert doctest.testmod(importlib.import_module(f"kdvr_fast.{module}")).failed == 0
