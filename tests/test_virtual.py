@@ -188,7 +188,7 @@ def test_every_instruction_set(isa):
         pytest.skip(f"{isa} is not available here")
     if os.environ.get("KDVR_ISA"):
         pytest.skip("an instruction set is forced already")
-    env = {**os.environ, "KDVR_ISA": isa, "PYTHONPATH": str(Path(kd.__file__).parents[1])}
+    env = {**os.environ, "KDVR_ISA": isa, "PYTHONPATH": str(Path(kd.__file__).parents[1]), "PYTEST_ADDOPTS": ""}
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-x", __file__, "-k", "reference_s"],
         env=env, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=600, check=False,
