@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import ExitStack
 from copy import deepcopy
@@ -35,7 +36,7 @@ class NotConverged(ConvergenceWarning, exceptions.ConvergenceWarning):  # type: 
     """max_iter came before tol was met. It is kdvr_fast's ConvergenceWarning and scikit-learn's."""
 
 
-class KDEstimator(BaseEstimator):  # type: ignore[misc]
+class KDEstimator(BaseEstimator, ABC):  # type: ignore[misc]
     """Parameters and attributes are described in `KDClassifier`."""
 
     coef_: FloatArray
@@ -110,13 +111,13 @@ class KDEstimator(BaseEstimator):  # type: ignore[misc]
 
     # -- what the two differ in ----------------------------------------------------------------------------------------
 
+    @abstractmethod
     def _held_targets(self, y_val: Any) -> NDArray[Any]:
         """Targets of the caller's validation rows, as those of a task."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _score_held(self, outputs: FloatArray, task: Task) -> float:
         """The score of outputs (n, k) on held-out rows."""
-        raise NotImplementedError
 
     def _shape(self, coef: FloatArray, intercept: FloatArray) -> None:
         """Set coef_ and intercept_ from (k, d) and (k,)."""
