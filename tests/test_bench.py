@@ -92,18 +92,21 @@ def _task(**options: Any) -> Any:
 
 @needs_native
 @pytest.mark.parametrize("batch_size", [10, 203])
-def test_rivals_reach_the_same_weights(compare: None, batch_size: int) -> None:
+@pytest.mark.parametrize("deep", [False, True])
+def test_rivals_reach_the_same_weights(compare: None, batch_size: int, deep: bool) -> None:
     """All loops, over the same rows, the short last batch included; their order of summation is all that differs."""
-    from rivals import kd_epochs
+    from rivals import deep_epochs, kd_epochs
 
-    task = _task(batch_size=batch_size)
+    rng = np.random.default_rng(1)
+    layers = tuple(rng.standard_normal(shape).astype(np.float32) / 3 for shape in ((6, 12), (3, 6)))
+    task = _task(batch_size=batch_size, layers=layers if deep else None)
     orders = np.stack([np.random.default_rng(s).permutation(203) for s in range(3)])
     weights = {}
-    for rival in kd_epochs():
+    for rival in deep_epochs() if deep else kd_epochs():
         if rival.unavailable(task) is None:
             rival.setup(task)
             weights[rival.name] = np.column_stack(rival.run(orders))
-    assert len(weights) >= 5
+    assert len(weights) >= (2 if deep else 5)
     steps = orders.size / batch_size
     for name, W in weights.items():
         ours = weights["kdvr, teacher cached"]

@@ -5,6 +5,7 @@
     python benchmarks/compare/run.py --data DIR --only accuracy/a9a --rival kdvr --rival cyanure
 
     kd-epochs    distillation on MNIST, softmax, float32, batches of 10 and 256; all walk the same rows to the same weights
+    deep-epochs  the same with a deep linear student, 784-512-512-10, batches of 64
     sgd-epochs   SGD on sparse rows (a9a, w8a, 20news), one row a step, a tenth of a fit of ten epochs
     accuracy     time to a relative suboptimality of 1e-3 and 1e-6, L2, no intercept (mnist, a9a, w8a, 20news)
 
@@ -18,16 +19,18 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 from accuracy import compare_accuracy
 from epochs import compare_epochs
 from measuring import DISTORTING, Entry, cores, machine
 from report import write
-from rivals import kd_epochs, sgd_epochs, solvers
+from rivals import EpochRival, deep_epochs, kd_epochs, sgd_epochs, solvers
 from rivals.base import Rival
-from tasks import Data, Task, load, synthetic_mnist
+from tasks import Data, Task, Weights, load, synthetic_mnist
 
 import kdvr_fast as kd
 
@@ -39,12 +42,30 @@ LAM, RATE = 0.7, 0.05
 
 def kd_tasks(data: Data, threads: int) -> Iterator[Task]:
     """Batches of 10 and 256 on one thread, and 256 on all."""
-    fitted = kd.solve(data.X, data.y, loss="softmax", learning_rate=RATE, epochs=3, random_state=0)
+    teacher = _teacher(data)
     for batch, used in ((10, 1), (256, 1), *([(256, threads)] if threads > 1 else [])):
-        name = f"{data.name}, batch {batch}, {used} thread" + "s" * (used > 1)
-        yield Task(
-            name, data, threads=used, batch_size=batch, learning_rate=RATE, lam=LAM, teacher=(fitted.coef, fitted.intercept)
-        )
+        name = f"{data.name}, batch {batch}, {_threads(used)}"
+        yield Task(name, data, threads=used, batch_size=batch, learning_rate=RATE, lam=LAM, teacher=teacher)
+
+
+def deep_tasks(data: Data, threads: int) -> Iterator[Task]:
+    """Two hidden layers of 512, on one thread and on all."""
+    rng = np.random.default_rng(0)
+    widths = (data.X.shape[1], 512, 512, data.k)
+    layers = tuple((rng.standard_normal((o, i)) / np.sqrt(i)).astype(np.float32) for i, o in pairwise(widths))
+    teacher = _teacher(data)
+    for used in sorted({1, threads}):
+        name = f"{data.name}, {'-'.join(map(str, widths))}, batch 64, {_threads(used)}"
+        yield Task(name, data, threads=used, batch_size=64, learning_rate=RATE, lam=LAM, teacher=teacher, layers=layers)
+
+
+def _teacher(data: Data) -> Weights:
+    fitted = kd.solve(data.X, data.y, loss="softmax", learning_rate=RATE, epochs=3, random_state=0)
+    return fitted.coef, fitted.intercept
+
+
+def _threads(count: int) -> str:
+    return f"{count} thread" + "s" * (count > 1)
 
 
 def run(args: argparse.Namespace) -> list[Entry]:
@@ -66,7 +87,7 @@ def run(args: argparse.Namespace) -> list[Entry]:
             if wanted(f"{comparison}/{name}"):
                 print(f"{comparison}/{name}", flush=True)
                 found = data(name)
-                if found is None and comparison == "kd-epochs":
+                if found is None and comparison in ("kd-epochs", "deep-epochs"):
                     found = synthetic_mnist()
                 if found is None:
                     print("  skipped: no data (--data DIR)")
@@ -80,12 +101,8 @@ def run(args: argparse.Namespace) -> list[Entry]:
     def say(text: str) -> None:
         print(text, flush=True)
 
-    def distil(d: Data) -> list[Entry]:
-        return [
-            entry
-            for task in kd_tasks(d, args.threads)
-            for entry in compare_epochs("kd-epochs", task, chosen(kd_epochs()), args.rounds, say)
-        ]
+    def distil(comparison: str, tasks: Iterator[Task], rivals: list[EpochRival]) -> list[Entry]:
+        return [entry for task in tasks for entry in compare_epochs(comparison, task, chosen(rivals), args.rounds, say)]
 
     def sgd(d: Data) -> list[Entry]:
         task = Task(f"{d.name}, one row a step", d, alpha=ALPHA[d.name], learning_rate=RATE)
@@ -95,7 +112,8 @@ def run(args: argparse.Namespace) -> list[Entry]:
         task = Task(f"{d.name}, {args.threads} threads", d, alpha=ALPHA[d.name], threads=args.threads)
         return compare_accuracy("accuracy", task, chosen(solvers()), args.rounds, args.budget, say)
 
-    each("kd-epochs", ["mnist"], distil)
+    each("kd-epochs", ["mnist"], lambda d: distil("kd-epochs", kd_tasks(d, args.threads), kd_epochs()))
+    each("deep-epochs", ["mnist"], lambda d: distil("deep-epochs", deep_tasks(d, args.threads), deep_epochs()))
     each("sgd-epochs", ["a9a", "w8a", "20news"], sgd)
     each("accuracy", ["a9a", "w8a", "20news", "mnist"], accurate)
     return entries

@@ -53,6 +53,7 @@ class Task:
     """One problem as every rival gets it.
 
     threads: how many a rival may use. batch_size, learning_rate, lam, teacher: of comparisons by epochs. alpha: L2 weight.
+    layers: W_1 .. W_L of a deep linear student to start from; a linear one starts from zero.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Task:
     learning_rate: float = 0.05
     lam: float = 0.0
     teacher: Weights | None = None
+    layers: tuple[NDArray[np.float32], ...] | None = None
 
 
 def synthetic_mnist() -> Data:

@@ -13,7 +13,7 @@ from .sklearn_sgd import SklearnSGD
 from .torch_autograd import TorchAutograd
 from .torch_manual import TorchManual
 
-__all__ = ["EpochRival", "Solver", "kd_epochs", "sgd_epochs", "solvers"]
+__all__ = ["EpochRival", "Solver", "deep_epochs", "kd_epochs", "sgd_epochs", "solvers"]
 
 
 def kd_epochs() -> list[EpochRival]:
@@ -22,6 +22,11 @@ def kd_epochs() -> list[EpochRival]:
     for cached in (True, False):
         loops += [TorchAutograd(cached), TorchManual(cached), NumpyManual(cached), KdvrEpochs(cached)]
     return [*loops, KdvrEpochs(cached=False, statistics=False)]
+
+
+def deep_epochs() -> list[EpochRival]:
+    """Epochs of distillation of a deep linear student."""
+    return [rival(cached) for rival in (TorchAutograd, KdvrEpochs) for cached in (True, False)]
 
 
 def sgd_epochs() -> list[EpochRival]:

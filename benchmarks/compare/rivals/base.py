@@ -39,7 +39,7 @@ class EpochRival(Rival):
 
     @abstractmethod
     def run(self, orders: NDArray[Any]) -> Weights:
-        """Train from zero weights over the rows of `orders` (epochs, n); returns W (k, d) and b (k,)."""
+        """Train from zero weights, or the task's layers, over the rows of `orders` (epochs, n); returns W (k, d) and b (k,)."""
 
 
 class Solver(Rival):

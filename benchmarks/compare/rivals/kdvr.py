@@ -57,6 +57,7 @@ class KdvrEpochs(EpochRival):
             epochs=len(orders),
             order=orders,
             statistics=self.statistics,
+            model=None if task.layers is None else kd.DeepLinear(weights=task.layers),
             n_threads=task.threads,
         )
         return result.coef, result.intercept

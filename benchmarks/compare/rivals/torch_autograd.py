@@ -1,7 +1,8 @@
-"""The plain training loop in torch: Linear, softmax teacher, cross-entropy + kl_div, backward, SGD.step."""
+"""The plain training loop in torch: Linear layers, softmax teacher, cross-entropy + kl_div, backward, SGD.step."""
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -42,12 +43,23 @@ class TorchAutograd(EpochRival):
             layer.bias.copy_(torch.from_numpy(b))
         return layer
 
+    def _student(self) -> Any:
+        """Layers to start from, biased at the end alone; a linear model of zeros where the task has none."""
+        import torch
+
+        k, d = self.task.data.k, self.X.shape[1]
+        layers = self.task.layers or (np.zeros((k, d), np.float32),)
+        student = torch.nn.Sequential(*(self._linear(W, np.zeros(len(W), np.float32)) for W in layers))
+        for hidden in student[:-1]:
+            hidden.bias = None
+        return student
+
     def run(self, orders: NDArray[Any]) -> Weights:
         import torch
         from torch.nn import functional as F
 
         task, X, y = self.task, self.X, self.y
-        student = self._linear(np.zeros((task.data.k, X.shape[1]), np.float32), np.zeros(task.data.k, np.float32))
+        student = self._student()
         optimizer = torch.optim.SGD(student.parameters(), lr=task.learning_rate)
         with torch.no_grad():
             stored = F.softmax(self.teacher(X), dim=1) if self.cached else None
@@ -62,4 +74,5 @@ class TorchAutograd(EpochRival):
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step()
-        return student.weight.detach().numpy(), student.bias.detach().numpy()
+        weights = [layer.weight.detach().numpy() for layer in student]
+        return reduce(lambda below, W: W @ below, weights), student[-1].bias.detach().numpy()
