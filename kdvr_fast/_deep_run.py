@@ -9,12 +9,13 @@ from typing import cast
 from ._job import Job
 from ._layers import Network
 from ._measuring import Weights
+from ._record import sampling_of
 from ._training import Run
 from .backends.base import Backend, ControlVariate, Pass, Problem, Session
 from .backends.deep import DeepSession
 from .layer_statistics import LayerStats, stats_from_layers
 from .result import Result, Status
-from .statistics import stats_from_pass
+from .statistics import GradientStats, stats_from_pass
 
 
 class DeepRun(Run):
@@ -32,8 +33,10 @@ class DeepRun(Run):
         coef, b = weights
         return (self.network.product(coef), b) if coef.ndim == 1 else weights
 
-    def _statistics(self, read: Pass, weights: Weights, variate: ControlVariate, sampling: str) -> LayerStats:
-        """By a read of its own, through all layers."""
+    def read(self, weights: Weights, variate: ControlVariate, exact: bool) -> tuple[Pass, LayerStats | None]:
+        """A pass, through all layers where statistics are wanted."""
+        if not exact:
+            return self.session.evaluate(*weights, variate), None
         job, session, alpha = self.job, cast(DeepSession, self.session), self.plan.teacher_alpha
         theta = job.teacher_weights[0] if alpha and job.teacher_weights is not None else None
         stats = partial(
@@ -41,9 +44,14 @@ class DeepRun(Run):
             alpha=job.step.l2,
             teacher_alpha=alpha,
             batch_size=job.step.batch_size,
-            sampling=sampling,
+            sampling=sampling_of(job),
         )
-        return stats_from_layers(session.layers(*weights, variate), session, weights[0], theta, stats)
+        made = session.layers(*weights, variate)
+        return made.whole, stats_from_layers(made, session, weights[0], theta, stats)
+
+    def shown(self, stats: GradientStats, lam: float) -> dict[str, float]:
+        """The cosine of both forms."""
+        return {"form_cosine": stats.similarity(lam)} if isinstance(stats, LayerStats) else {}
 
     def result(self, status: Status) -> Result:
         layers = self.network.split(self.finished.weights[0])

@@ -8,8 +8,11 @@ period.
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager
+from functools import lru_cache
 from math import ceil
 from pathlib import Path
+from typing import Any
 
 MAX_THREADS = 256  # the engine's own limit
 
@@ -41,3 +44,18 @@ def _quota(root: Path = Path("/sys/fs/cgroup")) -> int:
         if quota > 0:
             return max(1, ceil(quota))
     return MAX_THREADS
+
+
+def one_blas_thread() -> AbstractContextManager[Any]:
+    """Within it BLAS has one thread, in the whole process: for products that our own threads make, or few of them."""
+    limited: AbstractContextManager[Any] = _libraries().limit(limits=1, user_api="blas")
+    return limited
+
+
+@lru_cache(maxsize=1)
+def _libraries() -> Any:
+    """Handles of the libraries loaded; to find them takes milliseconds."""
+    import scipy.linalg  # noqa: F401 - has a BLAS of its own, which must be loaded to be found
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()

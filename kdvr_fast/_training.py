@@ -227,16 +227,16 @@ class Run:
         if checked or not job.track.isdisjoint(("objective", "statistics")):
             exact = "statistics" in job.track
             start = perf_counter()
-            read = self.session.evaluate(
-                *weights, variate if exact or (checked and self.anchors.keeps_bias(variate)) else ControlVariate()
-            )
+            biased = checked and self.anchors.keeps_bias(variate)
+            read, stats = self.read(weights, variate if exact or biased else ControlVariate(), exact)
             if checked and not job.track:  # a pass made for the criterion alone is a cost of the run
                 self.cost.grad_evals += 1
                 self.cost.seconds += perf_counter() - start
             if "objective" in job.track:
                 values |= objective(read, weights[0], job.step)
-            if exact:
-                done.stats.append(self._statistics(read, weights, variate, sampling_of(job)))
+            if stats is not None:
+                done.stats.append(stats)
+                values |= self.shown(stats, variate.lam)
         row = make_row(
             epoch=done.epochs + 1,
             loss=loss,
@@ -250,9 +250,14 @@ class Run:
         if read is not None and checked:
             self._check(read, weights, variate)
 
-    def _statistics(self, read: Pass, weights: Weights, variate: ControlVariate, sampling: str) -> GradientStats:
-        """Exact statistics at the end of an epoch, of which `read` is a pass."""
-        return exact_statistics(self.job, read, weights[0], sampling)
+    def read(self, weights: Weights, variate: ControlVariate, exact: bool) -> tuple[Pass, GradientStats | None]:
+        """One pass over all rows, and if `exact` the statistics that it shows."""
+        read = self.session.evaluate(*weights, variate)
+        return read, exact_statistics(self.job, read, weights[0], sampling_of(self.job)) if exact else None
+
+    def shown(self, stats: GradientStats, lam: float) -> dict[str, float]:
+        """Columns of the history that only statistics fill."""
+        return {}
 
     def ask_callbacks(self) -> bool:
         """Call every callback; True if one asks to stop. Its exception carries the run so far as `result`."""

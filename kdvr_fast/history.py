@@ -46,6 +46,8 @@ COLUMNS: dict[str, str] = {
     "sgd_variance": "of the same batches without a control variate (lam = 0)",
     "teacher_distance": "|(W, b) - (theta, b_theta)|, Frobenius; theta the teacher or last snapshot; NaN where unknown",
     "teacher_cosine": "cosine of (W, b) and (theta, b_theta)",
+    "form_cosine": "of a DeepLinear model: cosine of the mean gradients of both forms of distillation at this lam, "
+    '`LayerStats.similarity` (track "statistics")',
 }
 
 
@@ -95,18 +97,32 @@ class History:
     def __iter__(self) -> Iterator[dict[str, float]]:
         return (dict(row) for row in self.rows)
 
+    @property
+    def singular_values(self) -> NDArray[np.float64]:
+        """Of the product of a `DeepLinear` model's layers, (epochs, min(k, d)), falling. Needs track="statistics"."""
+        found = [getattr(stats, "singular_values", None) for stats in self.stats]
+        if not found or any(values is None for values in found):
+            raise AttributeError('singular_values are there for a DeepLinear model and with track="statistics"')
+        return np.array(found, np.float64)
+
     def __getitem__(self, column: str) -> NDArray[np.float64]:
         if column not in COLUMNS:
             raise KeyError(f"{column!r} is no column of the history; there are {', '.join(COLUMNS)}")
         return np.array([row[column] for row in self.rows], np.float64)
 
     def to_pandas(self) -> Any:
-        """A pandas DataFrame, one row an epoch. Raises ImportError if pandas is not installed."""
+        """A pandas DataFrame, one row an epoch; where `singular_values` are known also singular_value_1, ..
+
+        Raises ImportError if pandas is not installed.
+        """
         try:
             import pandas
         except ImportError as error:
             raise ImportError("to_pandas needs pandas: pip install pandas") from error
-        return pandas.DataFrame({name: self[name] for name in COLUMNS})
+        columns = {name: self[name] for name in COLUMNS}
+        if hasattr(self, "singular_values"):
+            columns |= {f"singular_value_{i}": values for i, values in enumerate(self.singular_values.T, 1)}
+        return pandas.DataFrame(columns)
 
     def plot(self, x: str = "grad_evals", y: str = "loss", ax: Any = None, **line: Any) -> Any:
         """Draw column y over column x on a matplotlib axes (a new one if None) and return it; `line` goes to ax.plot."""

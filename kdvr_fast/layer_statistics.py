@@ -24,7 +24,7 @@ from . import _validation as check
 from ._layers import Network, join
 from ._problem import make_problem
 from ._virtual import is_virtual
-from .backends.base import ControlVariate, FloatArray, Pass, Sums
+from .backends.base import ControlVariate, FloatArray
 from .backends.deep import DeepSession
 from .backends.layer_pass import LayerPass
 from .backends.reference_deep import ReferenceDeepSession
@@ -74,21 +74,14 @@ def stats_from_layers(
 
     theta: the layers (p,) whose penalty is subtracted, if any. stats: `stats_from_pass` with all of its options but theta.
     """
-    network, last = session.network, read.layers[-1]
-    split = network.split(flat)
+    network, split = session.network, session.network.split(flat)
     guide = [None] * len(split) if theta is None else network.split(theta)
-    sums = Sums(rows=last.sums.rows, loss=last.sums.loss)
-    for layer in read.layers:
-        sums.xx, sums.xt, sums.tt = sums.xx + layer.sums.xx, sums.xt + layer.sums.xt, sums.tt + layer.sums.tt
-    means: list[NDArray[np.float64]] = [np.concatenate([layer.grad.ravel() for layer in read.layers]), last.grad_intercept]
     logit = parameter = None
     C = read.product.anchor_grad
-    if C is not None and last.anchor_grad_intercept is not None:
+    if C is not None:
         logit = network.pull(flat, C)
         parameter = None if session.anchor_layers is None else network.pull(session.anchor_layers, C)
-        subtracted = parameter if network.own_jacobian and parameter is not None else logit
-        means += [subtracted, last.anchor_grad_intercept]
-    whole = stats(Pass(sums, *means), flat, theta=theta)
+    whole = stats(read.whole, flat, theta=theta)
     layers = tuple(stats(layer, W, theta=t) for layer, W, t in zip(read.layers, split, guide, strict=True))
     return LayerStats(
         **{f.name: getattr(whole, f.name) for f in fields(GradientStats)},
@@ -113,6 +106,7 @@ def layer_stats(
     batch_size: int = 1,
     sampling: str = "replacement",
     fit_intercept: bool | None = None,
+    n_threads: int | None = None,
 ) -> LayerStats:
     """Statistics of the stochastic gradient of a deep linear model at fixed layers: `gradient_stats` layer by layer.
 
@@ -123,9 +117,10 @@ def layer_stats(
         teacher: any `Teacher`. form: the layers that its residuals go through: "logit", the student's, or "parameter", its own,
             which must have the student's shape (`Teacher.layers`).
         sample_weight, batch_size, sampling, fit_intercept: as in `gradient_stats`. alpha: adds ``alpha W_l`` to each gradient.
+        n_threads: as in `solve`.
 
     Returns:
-        `LayerStats`. Rows pass through all layers in NumPy, in float64, on the threads of its BLAS.
+        `LayerStats`. Rows pass through all layers in NumPy, in X's dtype; sums over blocks of rows are in float64.
 
     Raises:
         ValueError, TypeError: input that does not fit.
@@ -160,7 +155,9 @@ def layer_stats(
         )
     flat = join([check.cast_finite(W, dtype, "weights") for W in layers], dtype)
     point = check.initial(intercept, (problem.n_outputs,), dtype, "intercept", "one number an output")
-    session, variate = ReferenceDeepSession(problem, network), ControlVariate()
+    if n_threads is not None:
+        check.count(n_threads, "n_threads", low=1)
+    session, variate = ReferenceDeepSession(problem, network, n_threads), ControlVariate()
     if teacher is not None and teacher.linear:
         session.anchor_at(*teacher_point(teacher, network, dtype), cached=False, mean=False)
         variate = ControlVariate(source="weights")

@@ -18,7 +18,6 @@ Hager and Zhang, "A New Conjugate Gradient Method with Guaranteed Descent and an
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache
 from time import perf_counter
 from typing import Any
 
@@ -30,7 +29,9 @@ from ._measuring import Weights, accuracy, compare, objective
 from ._memory import Memory
 from ._point import PassPoint, Point
 from ._precondition import Floats, measure, resolve
+from ._record import exact_statistics
 from ._sample import sample_of, worth_making
+from ._threads import one_blas_thread
 from ._training import Run
 from .backends.base import ControlVariate, FloatArray
 from .history import NAN, make_row
@@ -57,15 +58,6 @@ class _Stop(Exception):
         self.status = status
 
 
-@lru_cache(maxsize=1)
-def _libraries() -> Any:
-    """Handles of the libraries loaded; to find them takes milliseconds."""
-    import scipy.linalg  # noqa: F401 - has a BLAS of its own, which must be loaded to be found
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController()
-
-
 class Descent(Run):
     """A run whose epochs are iterations of L-BFGS, or Newton's."""
 
@@ -75,7 +67,7 @@ class Descent(Run):
     def loop(self) -> Status:
         """Iterations until an end is reached."""
         # BLAS has little to do here, and its idle threads spin beside the engine's: twice the time on two busy cores
-        with _libraries().limit(limits=1, user_api="blas"):
+        with one_blas_thread():
             return self._iterate()
 
     def _iterate(self) -> Status:
@@ -298,7 +290,7 @@ class Descent(Run):
             values["accuracy"] = accuracy(job.problem, point.weights)
         if "statistics" in job.track:
             exact = point.read if variate.source == "none" else self.session.evaluate(*point.weights, variate)
-            done.stats.append(self._statistics(exact, point.weights, variate, "shuffle"))
+            done.stats.append(exact_statistics(job, exact, point.weights[0], "shuffle"))
         done.rows.append(
             make_row(
                 epoch=done.epochs + 1,

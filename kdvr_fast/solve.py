@@ -134,8 +134,8 @@ def solve(
             those of that estimator.
         coef_init (k, d), intercept_init (k,): initial weights, zero if None.
         track: what is measured exactly after each epoch, at up to one read of X each: "objective" (with the gradient's norm),
-            "statistics" (a GradientStats in history.stats and result.stats; of a DeepLinear model a LayerStats, by a read more,
-            through all layers), "accuracy".
+            "statistics" (a GradientStats in history.stats and result.stats; of a DeepLinear model a LayerStats, by a read
+            through all layers, and history.singular_values), "accuracy".
         statistics: accumulate the free second-moment columns of the history; False leaves them NaN. lam="auto" needs them.
         callbacks: called with a `Progress` after each epoch; a true answer stops the run.
         cache_anchor: store the (n, k) residuals of an anchor that has weights, or compute them on the fly. None stores them if

@@ -199,6 +199,22 @@ def test_a_history_reads_like_a_table():
     assert list(frame.columns) == list(COLUMNS) and frame["loss"].tolist() == [0.5, 0.25]
 
 
+def test_singular_values_are_columns_of_the_table():
+    pytest.importorskip("pandas")
+    model = kd.DeepLinear(widths=(3,))
+    options = {"loss": "squared", "epochs": 2, "random_state": 0, "learning_rate": 0.01, "backend": "reference"}
+    X, Y = np.random.default_rng(0).normal(size=(2, 20, 3))
+    history = kd.solve(X, Y[:, :2], model=model, track="statistics", **options).history
+    frame = history.to_pandas()
+    assert list(frame.columns) == [*COLUMNS, "singular_value_1", "singular_value_2"]
+    np.testing.assert_array_equal(frame[["singular_value_1", "singular_value_2"]], history.singular_values)
+    for other in ({"model": model}, {"track": "statistics"}):
+        history = kd.solve(X, Y[:, :2], **other, **options).history
+        with pytest.raises(AttributeError, match='DeepLinear model and with track="statistics"'):
+            history.singular_values  # noqa: B018 - it raises
+        assert list(history.to_pandas().columns) == list(COLUMNS)
+
+
 def test_a_missing_pandas_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ImportError, match="to_pandas needs pandas: pip install pandas"):

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from contextlib import nullcontext
+from dataclasses import replace
+from time import sleep
 
 import numpy as np
 import pytest
 from deep_problems import layers_of, torch_loss
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from problems import LOSS_NAMES, make_problem
+from problems import LOSS_NAMES, make_problem, to_csr
 
 import kdvr_fast as kd
 from kdvr_fast import synthetic
-from kdvr_fast._layers import product
-from kdvr_fast.backends import layer_pass
+from kdvr_fast._layers import Network, join, product
+from kdvr_fast.backends import get_backend, layer_pass
+from kdvr_fast.backends.base import ControlVariate
+from kdvr_fast.backends.deep import DeepSession
 from kdvr_fast.statistics import batch_factor
 
 MOMENTS = ("mean_sq_norm", "teacher_mean_sq_norm", "cross", "variance", "teacher_variance", "covariance", "bias_sq")
@@ -128,9 +134,96 @@ def test_blocks_do_not_change_the_moments(monkeypatch):
     options = {"loss": "softmax", "teacher": kd.Teacher.layers(theta), "form": "parameter"}
     whole = kd.layer_stats(problem.X, problem.y, layers, **options)
     monkeypatch.setattr(layer_pass, "_BLOCK_NUMBERS", 60)  # ten rows at once
-    parts = kd.layer_stats(problem.X, problem.y, layers, **options)
-    for a, b in zip([whole, *whole.layers], [parts, *parts.layers], strict=True):
-        np.testing.assert_allclose([getattr(a, m) for m in MOMENTS], [getattr(b, m) for m in MOMENTS], rtol=1e-12)
+    for most in (1, 4, 16):
+        monkeypatch.setattr(layer_pass, "_PARTS", most)
+        parts = kd.layer_stats(problem.X, problem.y, layers, **options)
+        for a, b in zip([whole, *whole.layers], [parts, *parts.layers], strict=True):
+            np.testing.assert_allclose([getattr(a, m) for m in MOMENTS], [getattr(b, m) for m in MOMENTS], rtol=1e-12)
+            np.testing.assert_allclose(a.grad, b.grad, rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_same_bits_at_any_thread_count(monkeypatch, dtype):
+    monkeypatch.setattr(layer_pass, "_BLOCK_NUMBERS", 6000)  # a hundred rows at once
+    problem = make_problem("softmax", 1111, 60, 3, dtype=dtype)
+    layers, theta = layers_of((60, 50, 40, 3)), layers_of((60, 50, 40, 3), 4)
+    options = {"loss": "softmax", "teacher": kd.Teacher.layers(theta), "form": "parameter"}
+    one, *others = (kd.layer_stats(problem.X, problem.y, layers, n_threads=t, **options) for t in (1, 2, 5))
+    for other in others:
+        for a, b in zip((one, *one.layers), (other, *other.layers), strict=True):
+            assert all(getattr(a, m) == getattr(b, m) for m in MOMENTS) and np.array_equal(a.grad, b.grad)
+
+
+@pytest.mark.parametrize("rows", ["dense", "sparse", "compact"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_one_read_gives_what_a_pass_gives(backend, dtype, rows):
+    """Loss, gradients of both and the sum of all layers' moments, of all rows or some, to the rounding of the type."""
+    problem = make_problem("softmax", 57, 6, 3, dtype=dtype, weighted=True, density=0.7)
+    if rows == "sparse":
+        problem = replace(problem, X=to_csr(problem.X))
+    if rows == "compact":
+        problem = replace(problem, X=kd.Compact((20 * problem.X).astype(np.int8), scale=0.05, dtype=dtype))
+    widths, b = (6, 5, 3), np.ones(3, dtype)
+    flat, theta = (join(layers_of(widths, seed), np.dtype(dtype)) for seed in (3, 4))
+    variate = ControlVariate(source="weights")
+    for own in (False, True):
+        session = get_backend(backend).open_deep(problem, Network(widths, own_jacobian=own))
+        session.anchor_at(theta, b, cached=False, mean=False)
+        whole, read = session.evaluate(flat, b, variate), session.layers(flat, b, variate).whole
+        tolerance = 20 * float(np.finfo(dtype).eps)
+        for name in ("grad", "grad_intercept", "anchor_grad", "anchor_grad_intercept"):
+            np.testing.assert_allclose(getattr(read, name), getattr(whole, name), rtol=0, atol=tolerance)
+        assert read.sums.loss == pytest.approx(whole.sums.loss, rel=tolerance) and read.sums.rows == 57
+        some = np.array([3, 50, 4, 4])
+        each = [session.layers(flat, b, variate, some[i : i + 1]).whole for i in range(4)]
+        part = session.layers(flat, b, variate, some).whole
+        for name in ("loss", "xx", "xt", "tt"):
+            assert getattr(part.sums, name) == pytest.approx(sum(getattr(one.sums, name) for one in each), rel=tolerance)
+        np.testing.assert_allclose(part.anchor_grad, np.mean([one.anchor_grad for one in each], axis=0), atol=tolerance)
+
+
+def test_an_interrupt_ends_the_read(monkeypatch):
+    monkeypatch.setattr(layer_pass, "_BLOCK_NUMBERS", 6)  # a row at once
+    seen, exact = [], layer_pass._Reader._moments
+
+    def moments(*arguments):
+        seen.append(1)
+        if len(seen) == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+        sleep(0.01)
+        return exact(*arguments)
+
+    monkeypatch.setattr(layer_pass._Reader, "_moments", moments)
+    problem = make_problem("softmax", 4000, 6, 3)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            kd.layer_stats(problem.X, problem.y, layers_of((6, 3)), loss="softmax", n_threads=2)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert len(seen) < 400  # parts that have begun do not go on to their ends, 250 rows each
+
+
+def test_a_run_with_statistics_makes_one_read_an_epoch(monkeypatch, backend):
+    """Its objective and the gradient's norm for tol come from the read through the layers."""
+    problem = make_problem("softmax", 40, 6, 3)
+    reads = {"evaluate": 0, "layers": 0}
+    for name in reads:
+        exact = getattr(DeepSession, name)
+
+        def count(self, *arguments, name=name, exact=exact, **more):
+            reads[name] += 1
+            return exact(self, *arguments, **more)
+
+        monkeypatch.setattr(DeepSession, name, count)
+    theta = layers_of((6, 9, 3), 5)
+    options = {"loss": "softmax", "method": kd.KD(0.6, form="parameter"), "teacher": kd.Teacher.layers(theta), "epochs": 3}
+    options |= {"model": kd.DeepLinear(weights=layers_of((6, 9, 3))), "random_state": 0, "backend": backend, "alpha": 0.01}
+    run = kd.solve(problem.X, problem.y, track=("objective", "statistics"), **options)
+    assert reads["layers"] == 3 and reads["evaluate"] <= 1  # the size of the loss at given layers
+    plain = kd.solve(problem.X, problem.y, track="objective", **options)
+    for name in ("objective", "grad_norm"):
+        np.testing.assert_allclose(run.history[name], plain.history[name], rtol=1e-12)
 
 
 def test_one_layer_is_the_linear_model(backend):
@@ -196,6 +289,11 @@ def test_history_has_the_statistics_of_each_epoch(name, backend):
     np.testing.assert_allclose(run.stats.grad, expected.grad, rtol=0, atol=1e-12)
     np.testing.assert_allclose(run.stats.singular_values, np.linalg.svd(run.coef, compute_uv=False), rtol=1e-12)
     assert run.stats.similarity(0.6) == pytest.approx(expected.similarity(0.6), nan_ok=True) or name in ("SVRG", "LSVRG")
+    cosines = [stats.similarity(row["lam"]) for stats, row in zip(run.history.stats, run.history, strict=True)]
+    np.testing.assert_array_equal(run.history["form_cosine"], cosines)
+    assert np.isnan(cosines).all() == (kind != "layers" and name not in ("SVRG", "LSVRG"))
+    assert run.history.singular_values.shape == (3, 3)
+    np.testing.assert_array_equal(run.history.singular_values[-1], run.stats.singular_values)
 
 
 def test_the_snapshot_of_the_last_epoch_is_the_anchor(backend):

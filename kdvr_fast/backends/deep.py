@@ -26,15 +26,15 @@ from numpy.typing import NDArray
 
 from .._layers import Network
 from .base import LARGEST, ControlVariate, FloatArray, Pass, Problem, Session, State, Step, Sums, Walk
-from .layer_pass import LayerPass, read_layers
+from .layer_pass import LayerPass, Reading, read_layers
 from .reference import ReferenceSession
 
 
 class DeepSession(ABC):
     """Passes and anchors by a linear session; a backend adds the weights and the walk."""
 
-    def __init__(self, problem: Problem, network: Network, linear: Session) -> None:
-        self.problem, self.network, self.linear = problem, network, linear
+    def __init__(self, problem: Problem, network: Network, linear: Session, n_threads: int | None = None) -> None:
+        self.problem, self.network, self.linear, self.n_threads = problem, network, linear, n_threads
         self._anchor: FloatArray | None = None  # layers of the anchor where their own Jacobian is used
         self._at: tuple[FloatArray, FloatArray] | None = None  # the anchor as it was given
         self._m: tuple[FloatArray, FloatArray] | None = None  # the mean that was set
@@ -157,12 +157,21 @@ class DeepSession(ABC):
         known = self._rows.table is None and self._at is not None and self._at[0].ndim == 1
         return self._at[0] if known and self._at is not None else None
 
-    def layers(self, coef: FloatArray, intercept: FloatArray, variate: ControlVariate) -> LayerPass:
-        """One read of all rows through every layer, in NumPy: moments of each layer's gradient, c_i going where a step's do."""
+    def layers(
+        self,
+        coef: FloatArray,
+        intercept: FloatArray,
+        variate: ControlVariate,
+        which: NDArray[np.int64] | None = None,
+    ) -> LayerPass:
+        """`evaluate`, and moments of each layer's gradient, by one read through every layer, in NumPy.
+
+        c_i goes where a step's do. which: the rows that are read, None for all.
+        """
         if variate.source == "table" and self._rows.table is None:  # cached residuals of an anchor that has weights
             variate = replace(variate, source="weights")
         anchor = None if variate.source == "none" else self._anchor
-        return read_layers(self._rows, self.network, coef, intercept, variate, anchor)
+        return read_layers(Reading(self._rows, self.network, coef, intercept, variate, anchor, which), self.n_threads)
 
     def epoch(
         self,

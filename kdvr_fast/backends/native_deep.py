@@ -17,7 +17,7 @@ class NativeDeepSession(DeepSession):
     linear: NativeSession
 
     def __init__(self, problem: Problem, network: Network, n_threads: int | None = None) -> None:
-        super().__init__(problem, network, NativeSession(problem, n_threads))
+        super().__init__(problem, network, NativeSession(problem, n_threads), n_threads)
         core, shape = self.linear.core, (list(network.widths), network.own_jacobian)
         self._core = (
             _core.DeepFloat32(core, *shape) if isinstance(core, _core.SessionFloat32) else _core.DeepFloat64(core, *shape)

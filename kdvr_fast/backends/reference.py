@@ -350,4 +350,4 @@ class ReferenceBackend:
     def open_deep(self, problem: Problem, network: Network, n_threads: int | None = None) -> DeepSession:
         from .reference_deep import ReferenceDeepSession
 
-        return ReferenceDeepSession(problem, network)
+        return ReferenceDeepSession(problem, network, n_threads)

@@ -18,8 +18,8 @@ class ReferenceDeepSession(DeepSession):
 
     linear: ReferenceSession
 
-    def __init__(self, problem: Problem, network: Network) -> None:
-        super().__init__(problem, network, ReferenceSession(problem))
+    def __init__(self, problem: Problem, network: Network, n_threads: int | None = None) -> None:
+        super().__init__(problem, network, ReferenceSession(problem), n_threads)
         k, dtype = problem.n_outputs, problem.X.dtype
         self.set_weights(np.zeros(network.size, dtype), np.zeros(k, dtype))
         self.set_mean(np.zeros(network.size if network.own_jacobian else (k, network.widths[0])), np.zeros(k))
