@@ -8,10 +8,11 @@ from typing import cast
 
 from ._job import Job
 from ._layers import Network
+from ._layer_weight import LayerWeight, sample_rows, sums_of_sample
 from ._measuring import Weights
-from ._record import sampling_of
+from ._record import Part, sampling_of
 from ._training import Run
-from .backends.base import Backend, ControlVariate, Pass, Problem, Session
+from .backends.base import Backend, ControlVariate, Pass, Problem, Session, Sums
 from .backends.deep import DeepSession
 from .layer_statistics import LayerStats, stats_from_layers
 from .result import Result, Status
@@ -24,6 +25,8 @@ class DeepRun(Run):
     def __init__(self, job: Job, backend: Backend, n_threads: int | None, network: Network) -> None:
         super().__init__(job, backend, n_threads)
         self.network = network
+        layered = job.teacher_weights is None or job.teacher_weights[0].ndim == 1
+        self.weight = LayerWeight(job.plan, job.step.momentum, job.problem.loss.quadratic, job.epochs, layered=layered)
 
     def open(self, problem: Problem, n_threads: int | None) -> Session:
         session = self.backend.open_deep(problem, self.network, n_threads)
@@ -52,6 +55,13 @@ class DeepRun(Run):
     def shown(self, stats: GradientStats, lam: float) -> dict[str, float]:
         """The cosine of both forms."""
         return {"form_cosine": stats.similarity(lam)} if isinstance(stats, LayerStats) else {}
+
+    def moments(self, part: Part) -> Sums:
+        """The loss of some batches; the moments, which steps do not show, by a read of a sample of the rows."""
+        variate, rows = self.anchors.variate(self.finished.epochs), sample_rows(self.job.n)
+        read = cast(DeepSession, self.session).layers(*self.session.weights(), variate, rows).whole
+        self.cost.grad_evals += len(rows) / self.job.n * (2 if variate.source == "weights" else 1)
+        return sums_of_sample(read, part.sums)
 
     def result(self, status: Status) -> Result:
         layers = self.network.split(self.finished.weights[0])

@@ -213,7 +213,11 @@ class Run:
             l2, half = self.job.step.l2, square(self.session.weights()[0]) / 2
             foreign = abs(l2 - self.plan.teacher_alpha) * half
             now = Conditions(self.job.n, factor_of(self.job), self.rate, l2 * half, foreign)
-            self.weight.observe(part.sums, part.lam, now)
+            self.weight.observe(self.moments(part), part.lam, now)
+
+    def moments(self, part: Part) -> Sums:
+        """Loss, second moments and products of pairs that some batches show."""
+        return part.sums
 
     def _finish(self, parts: list[Part], loss: float, weights: Weights, variate: ControlVariate) -> None:
         job, done = self.job, self.finished

@@ -120,8 +120,6 @@ def make_network(
     if plan.full_batch is not None or plan.update_table:
         why = "is made for convex problems" if plan.full_batch else "would need a table of every layer's gradients"
         raise ValueError(f"{name} {why}: a DeepLinear model takes SGD, KD, RepeatedKD, UnbiasedKD, SVRG or LSVRG")
-    if plan.lam == "auto":
-        raise ValueError("lam='auto' needs statistics that the steps of a DeepLinear model do not show: pass a number for lam")
     widths, flat = model.start(problem.X.shape[1], problem.n_outputs, problem.X.dtype, rng)
     own = plan.jacobian == "anchor"
     if own and plan.anchor == "teacher" and not same_shape(teacher, widths):

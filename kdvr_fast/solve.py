@@ -107,8 +107,9 @@ def solve(
         loss: "squared" = |z - y|^2 / 2, "logistic" (k = 1), "softmax", or one of your own, `Loss.custom`.
         method: one of the classes in `kdvr_fast.METHODS`.
         model: None for the linear model. A `DeepLinear` trains z = W_L ... W_1 a + b through its layers, alpha and momentum
-            for each; the result's coef is their product. It takes no l1_ratio, average, compress, coef_init, "auto", SAGA or
-            LBFGS; the second moments of its history are NaN, those of `track="statistics"` are there.
+            for each; the result's coef is their product. It takes no l1_ratio, average, compress, coef_init, SAGA or LBFGS;
+            lam="auto" reads up to 4096 rows through all layers after each epoch, which counts as such. The second moments of
+            its history are NaN, those of `track="statistics"` are there.
         teacher: a `Teacher`, where the method takes one.
         learning_rate: rate per step: a number, a schedule (`Constant`, `Inverse`, `Cosine`, `Exponential`), or "auto", a
             constant from the smoothness of the data (`kdvr_fast.auto_learning_rate`).
@@ -241,7 +242,7 @@ def solve(
         initial = check.walk(walk, initial)
     if not fit_intercept and initial[1].any():
         raise ValueError("intercept_init is given but fit_intercept=False; leave one of them out")
-    if plan.lam == "auto" and not step.statistics:
+    if plan.lam == "auto" and not statistics:
         raise ValueError("lam='auto' is estimated from the statistics of the batches: leave statistics=True")
     stored = not (virtual or streamed)
     cached = stored and _cached(cache_anchor, plan, teacher, epochs if checkpoint is None else None)

@@ -72,7 +72,6 @@ def test_history_and_callbacks_see_the_product():
 REFUSED = [
     ({"method": kd.SAGA()}, "table of every layer"),
     ({"method": kd.LBFGS()}, "convex"),
-    ({"method": kd.KD(lam="auto"), "teacher": TEACHERS["linear"]}, "lam='auto'"),
     ({"method": kd.KD(form="parameter"), "teacher": TEACHERS["linear"]}, "form='parameter' .* 6-9-4-3"),
     ({"method": kd.KD(teacher_alpha=0.1), "teacher": TEACHERS["linear"]}, "teacher_alpha"),
     ({"average": True}, "no average"),
