@@ -6,9 +6,13 @@ from dataclasses import replace
 from functools import partial
 from typing import cast
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ._job import Job
-from ._layers import Network
+from ._layer_rate import LayerRate
 from ._layer_weight import LayerWeight, sample_rows, sums_of_sample
+from ._layers import Network
 from ._measuring import Weights
 from ._record import Part, sampling_of
 from ._training import Run
@@ -20,11 +24,13 @@ from .statistics import GradientStats, stats_from_pass
 
 
 class DeepRun(Run):
-    """`Run` on (flat, b): all layers (p,) and the intercept."""
+    """`Run` on (flat, b): all layers (p,) and the intercept. rate: follows the layers; None for the job's schedule."""
 
-    def __init__(self, job: Job, backend: Backend, n_threads: int | None, network: Network) -> None:
+    def __init__(
+        self, job: Job, backend: Backend, n_threads: int | None, network: Network, rate: LayerRate | None = None
+    ) -> None:
         super().__init__(job, backend, n_threads)
-        self.network = network
+        self.network, self.layer_rate = network, rate
         layered = job.teacher_weights is None or job.teacher_weights[0].ndim == 1
         self.weight = LayerWeight(job.plan, job.step.momentum, job.problem.loss.quadratic, job.epochs, layered=layered)
 
@@ -55,6 +61,12 @@ class DeepRun(Run):
     def shown(self, stats: GradientStats, lam: float) -> dict[str, float]:
         """The cosine of both forms."""
         return {"form_cosine": stats.similarity(lam)} if isinstance(stats, LayerStats) else {}
+
+    def rates(self, epoch: int) -> NDArray[np.float64]:
+        """The schedule's, or one from the layers as they are."""
+        if self.layer_rate is None:
+            return super().rates(epoch)
+        return np.array([self.layer_rate.at(self.network.split(self.session.weights()[0]))])
 
     def moments(self, part: Part) -> Sums:
         """The loss of some batches; the moments, which steps do not show, by a read of a sample of the rows."""

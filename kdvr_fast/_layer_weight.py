@@ -1,7 +1,7 @@
 """An automatic distillation weight for layers: `_weight` on the moments of a sample of the rows.
 
-Steps through the product show no row's gradient norms, so the moments come from a read through all layers (`backends.layer_pass`)
-of a sample of the rows, at the weights that some batches led to. Over m rows with gradients x_i and t_i, of all layers together,
+Steps through the product show no row's gradient norms, so the moments come from a read of a sample of the rows through all
+layers (`backends.layer_pass`), at the weights that some batches led to. Over m rows with gradients x_i, t_i, of all layers,
 
     pairs of different rows:  <x_i, t_j> on average  =  (m <mean x, mean t> - mean <x_i, t_i>) / (m - 1)
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from time import perf_counter
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ._anchors import Anchors, Cost
 from ._job import Finished, Job, Progress
@@ -96,7 +97,7 @@ class Run:
         """Walk all epochs, or those until the criterion is met or a callback says stop."""
         if not self.resumed:
             self.limit = self._loss_limit()
-            self.rate = float(rates_of(self.job.learning_rate, 0, steps_an_epoch(self.job), self.job.epochs)[0])
+            self.rate = float(self.rates(0)[0])
             if not (self.checks_snapshots and self.plan.start == 0):
                 self._check_now(0)
             self._keep()
@@ -174,6 +175,10 @@ class Run:
             if made is not None:
                 self._check(made, weights, ControlVariate())
 
+    def rates(self, epoch: int) -> NDArray[np.float64]:
+        """Rates of an epoch's steps, or one for all."""
+        return rates_of(self.job.learning_rate, epoch, steps_an_epoch(self.job), self.job.epochs)
+
     # -- one epoch -----------------------------------------------------------------------------------------------------
 
     def epoch(self, epoch: int) -> None:
@@ -181,7 +186,7 @@ class Run:
         job = self.job
         start = perf_counter()
         order, n_steps = rows_of(job, epoch), steps_an_epoch(job)
-        rates = rates_of(job.learning_rate, epoch, n_steps, job.epochs)
+        rates = self.rates(epoch)
         path = Path(order, rates, self.anchors.renew_at(epoch, n_steps))
         averaging = job.average_after is not None and epoch >= job.average_after
         step = replace(job.step, average=averaging)

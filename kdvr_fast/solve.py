@@ -14,6 +14,8 @@ from . import _validation as check
 from ._blocks import Blocks
 from ._deep_run import DeepRun
 from ._job import Callback, Job
+from ._layer_rate import LayerRate, least_norm
+from ._layers import Network
 from ._precondition import resolve
 from ._problem import head, make_problem, teacher_outputs
 from ._rows import is_on_device
@@ -112,7 +114,8 @@ def solve(
             its history are NaN, those of `track="statistics"` are there.
         teacher: a `Teacher`, where the method takes one.
         learning_rate: rate per step: a number, a schedule (`Constant`, `Inverse`, `Cosine`, `Exponential`), or "auto", a
-            constant from the smoothness of the data (`kdvr_fast.auto_learning_rate`).
+            constant from the smoothness of the data (`kdvr_fast.auto_learning_rate`); of a DeepLinear model one from the norms
+            of the layers too, anew in each epoch (`kdvr_fast._layer_rate`).
         batch_size: rows per step, 1 .. n. epochs: walks over the data, at most.
         tol: stop, with status "converged", once the gradient's norm is at most tol times that at the initial weights. The
             gradient is that of the objective above, for `KD`, `RepeatedKD` and `LBFGS` with lam also minus lam m (what they
@@ -230,8 +233,6 @@ def solve(
     after, network = _average_after(average, epochs), None
     if model is not None:
         _plain_options(l1_ratio=l1_ratio, average=after, compress=compress, coef_init=coef_init)
-        if isinstance(learning_rate, str):
-            raise ValueError("learning_rate='auto' follows from the smoothness of a linear model: pass a number or a schedule")
         network, coef = make_network(model, method, plan, teacher, problem, rng)
         step = replace(step, statistics=False)
     else:
@@ -279,7 +280,7 @@ def solve(
         walk=walk,
     )
     if network is not None:
-        return train(DeepRun(job, engine, n_threads, network))
+        return train(DeepRun(job, engine, n_threads, network, _layer_rate(learning_rate, job, network)))
     if virtual or streamed:
         check_rates(job.learning_rate, -(-n // step.batch_size))
     kind = Run if full is None else SpanDescent if spans(job) else Descent
@@ -413,6 +414,13 @@ def _learning_rate(given: object, problem: Problem, step: Step, sampling: str | 
         return Constant(rate)
     also = ", a schedule such as Cosine(0.1), or 'auto'"
     return Constant(check.number(given, "learning_rate", above=0.0, also=also))
+
+
+def _layer_rate(given: object, job: Job, network: Network) -> LayerRate | None:
+    """What "auto" stands for with layers, from a job whose rate is the linear model's; None for any other rate."""
+    if not (isinstance(given, str) and isinstance(job.learning_rate, Constant)):
+        return None
+    return LayerRate(job.learning_rate.value, least_norm(job.problem, network, *job.initial))
 
 
 def _compression(compress: object, method: Method, average_after: int | None) -> Compressor:

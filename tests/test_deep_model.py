@@ -78,7 +78,6 @@ REFUSED = [
     ({"l1_ratio": 0.5}, "no l1_ratio"),
     ({"compress": kd.TopK(0.5)}, "no compress"),
     ({"coef_init": np.zeros((3, 6))}, "no coef_init"),
-    ({"learning_rate": "auto"}, "learning_rate='auto'"),
 ]
 
 

@@ -263,7 +263,6 @@ def test_bad_combinations_are_refused_before_anything_starts() -> None:
         (kd.KDClassifier(early_stopping=True), {"X_val": X[:9], "y_val": y}, "X_val has 9 rows"),
         (kd.KDClassifier(early_stopping=True, validation_fraction=1.5), {}, "validation_fraction=1.5"),
         (kd.KDClassifier(early_stopping=True, validation_fraction=0.001), {}, "validation_fraction=0.001 of 120"),
-        (kd.KDClassifier(model=kd.DeepLinear(widths=(4,))), {}, "needs a learning_rate"),
         (kd.KDClassifier(tol="small"), {}, "tol='small' is unknown"),
     ):
         with pytest.raises(ValueError, match=message):

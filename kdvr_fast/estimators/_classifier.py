@@ -49,7 +49,7 @@ class KDClassifier(ClassifierMixin, KDEstimator):  # type: ignore[misc]
             no learning rate, gives the same result for every random_state, and ends where the gradient says so; or steps on
             batches, `SGD()` or with a teacher `KD()`, where learning_rate, batch_size, momentum or average asks for them, with
             a `model`, and in partial_fit. With a teacher lam is 0.5: half the weight is the labels', half the teacher's.
-        model: None, or a `DeepLinear`; it needs a learning_rate.
+        model: None, or a `DeepLinear`.
         teacher: a fitted classifier of any kind; its predict_proba is asked, or without one predict, whose labels count as
             certain. It may know classes that y does not name, and `clone` keeps it fitted. Or "self": the estimator is first
             fitted to the labelled rows without a teacher, then `rounds` times, from zero, with its predecessor as the teacher.

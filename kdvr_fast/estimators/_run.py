@@ -57,8 +57,6 @@ def without_teacher(method: Method) -> Method:
 
 def run(p: Parameters, task: Task, method: Method, callbacks: Sequence[Callback], **more: Any) -> Result:
     """`solve` with an estimator's parameters; more: what this run has besides, or in place of them."""
-    if p["model"] is not None and p["learning_rate"] is None:
-        raise ValueError("a DeepLinear model needs a learning_rate: pass a number or a schedule, such as learning_rate=0.01")
     size = _BATCH_SIZE if p["batch_size"] is None else check.count(p["batch_size"], "batch_size", low=1)
     options = {name: p[name] for name in ("model", "alpha", "l1_ratio", "fit_intercept", "momentum", "nesterov", "average")}
     options |= {
