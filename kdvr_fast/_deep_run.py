@@ -16,7 +16,7 @@ from ._layers import Network
 from ._measuring import Weights
 from ._record import Part, sampling_of
 from ._training import Run
-from .backends.base import Backend, ControlVariate, Pass, Problem, Session, Sums
+from .backends.base import Backend, ControlVariate, FloatArray, Pass, Problem, Session, Sums
 from .backends.deep import DeepSession
 from .layer_statistics import LayerStats, stats_from_layers
 from .result import Result, Status
@@ -41,6 +41,10 @@ class DeepRun(Run):
     def linear(self, weights: Weights) -> Weights:
         coef, b = weights
         return (self.network.product(coef), b) if coef.ndim == 1 else weights
+
+    def layers(self, weights: Weights) -> list[FloatArray] | None:
+        """Copies of all layers."""
+        return [W.copy() for W in self.network.split(weights[0])]
 
     def read(self, weights: Weights, variate: ControlVariate, exact: bool) -> tuple[Pass, LayerStats | None]:
         """A pass, through all layers where statistics are wanted."""
@@ -76,5 +80,4 @@ class DeepRun(Run):
         return sums_of_sample(read, part.sums)
 
     def result(self, status: Status) -> Result:
-        layers = self.network.split(self.finished.weights[0])
-        return replace(super().result(status), weights=layers)
+        return replace(super().result(status), weights=self.layers(self.finished.weights))

@@ -19,13 +19,17 @@ from .statistics import GradientStats
 
 @dataclass(frozen=True)
 class Progress:
-    """What a callback gets after each epoch (from 1) of `epochs`: the history's row, and copies of the weights so far."""
+    """What a callback gets after each epoch (from 1) of `epochs`: the history's row, and copies of the weights so far.
+
+    weights: the layers of a `DeepLinear` model, whose product coef is; None for a linear one.
+    """
 
     epoch: int
     epochs: int
     row: dict[str, float]
     coef: FloatArray
     intercept: FloatArray
+    weights: list[FloatArray] | None = None
 
 
 Callback = Callable[[Progress], object]

@@ -24,7 +24,7 @@ from ._stopping import Criterion, residual_norm
 from ._virtual import is_virtual
 from ._walk import Path, rates_of, rows_of, steps_an_epoch, walk
 from ._weight import Conditions, Weight
-from .backends.base import LARGEST, Backend, ControlVariate, Pass, Problem, Session, State, Sums
+from .backends.base import LARGEST, Backend, ControlVariate, FloatArray, Pass, Problem, Session, State, Sums
 from .history import History, make_row
 from .result import ConvergenceWarning, DivergenceError, Result, Status
 from .statistics import GradientStats
@@ -78,6 +78,10 @@ class Run:
     def linear(self, weights: Weights) -> Weights:
         """The linear model (k, d), (k,) that weights of the session stand for."""
         return weights
+
+    def layers(self, weights: Weights) -> list[FloatArray] | None:
+        """Copies of the layers of a deep model."""
+        return None
 
     def prepare(self) -> None:
         """Open the session and set the first anchor, or go on from a checkpoint."""
@@ -273,10 +277,9 @@ class Run:
         done, stop = self.finished, False
         for callback in self.job.callbacks:
             coef, intercept = (w.copy() for w in self.linear(done.weights))
+            row, layers = dict(done.rows[done.epochs - 1]), self.layers(done.weights)
             try:
-                stop |= bool(
-                    callback(Progress(done.epochs, self.job.epochs, dict(done.rows[done.epochs - 1]), coef, intercept))
-                )
+                stop |= bool(callback(Progress(done.epochs, self.job.epochs, row, coef, intercept, layers)))
             except Exception as error:
                 with suppress(AttributeError):  # an exception with slots cannot carry it
                     error.result = self.result(Status.STOPPED)  # type: ignore[attr-defined]

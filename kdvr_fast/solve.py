@@ -43,6 +43,13 @@ _SGD = SGD()
 # Pairs of neighbours an epoch, at least: so many give |grad f|^2 to about a hundredth of E|grad f_i|^2. With one output a pair
 # costs nothing, with several all pairs take a tenth of an epoch, on sparse rows a fifth.
 _PAIRS, _MOST_ROWS_A_PAIR = 2048, 8
+_NOT_OF_LAYERS = {
+    "l1_ratio": "sparse factors have no sparse product; use l1_ratio=0",
+    "average": "the product of averaged factors is not the averaged product; lower the rate by a schedule, or average the "
+    "weights of each Progress in a callback",
+    "compress": "the product of compressed factors is not compressed; leave it out",
+    "coef_init": "it begins at layers; pass them, DeepLinear(weights=[W_1, .., W_L])",
+}
 _CACHE_EPOCHS = 2  # an anchor used for longer is worth the pass that stores its residuals
 
 
@@ -319,7 +326,7 @@ def _plain_options(**options: Any) -> None:
     given |= {name: options[name] is not None for name in ("average", "compress", "coef_init")}
     for name, there in given.items():
         if there:
-            raise ValueError(f"a DeepLinear model takes no {name}: leave it out")
+            raise ValueError(f"a DeepLinear model takes no {name}: {_NOT_OF_LAYERS[name]}")
 
 
 def _plan(method: Method, teacher: Teacher | None, loss: Loss) -> Plan:

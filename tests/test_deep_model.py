@@ -56,11 +56,14 @@ def test_history_and_callbacks_see_the_product():
             tol=1e-12,
             learning_rate=0.1,
             track=("objective", "accuracy"),
-            callbacks=lambda progress: seen.append(progress.coef),
+            callbacks=seen.append,
             random_state=0,
             backend="reference",
         )
-    np.testing.assert_array_equal(seen[-1], result.coef)
+    np.testing.assert_array_equal(seen[-1].coef, result.coef)
+    for layer, last, before in zip(result.weights, seen[-1].weights, seen[-2].weights, strict=True):
+        np.testing.assert_array_equal(layer, last)
+        assert not np.array_equal(layer, before) and not np.shares_memory(layer, last)
     penalty = 0.005 * sum((W**2).sum() for W in result.weights)
     Z = result.decision_function(problem.X)
     loss = kd.LOSSES["softmax"].value(problem.y, Z).mean()
@@ -74,10 +77,10 @@ REFUSED = [
     ({"method": kd.LBFGS()}, "convex"),
     ({"method": kd.KD(form="parameter"), "teacher": TEACHERS["linear"]}, "form='parameter' .* 6-9-4-3"),
     ({"method": kd.KD(teacher_alpha=0.1), "teacher": TEACHERS["linear"]}, "teacher_alpha"),
-    ({"average": True}, "no average"),
-    ({"l1_ratio": 0.5}, "no l1_ratio"),
-    ({"compress": kd.TopK(0.5)}, "no compress"),
-    ({"coef_init": np.zeros((3, 6))}, "no coef_init"),
+    ({"average": True}, "no average: .* Progress"),
+    ({"l1_ratio": 0.5}, "no l1_ratio: .* l1_ratio=0"),
+    ({"compress": kd.TopK(0.5)}, "no compress: .* leave it out"),
+    ({"coef_init": np.zeros((3, 6))}, r"no coef_init: .* DeepLinear\(weights="),
 ]
 
 

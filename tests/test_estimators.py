@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.svm import LinearSVC
 
 import kdvr_fast as kd
+from kdvr_fast._layers import product
 from kdvr_fast.estimators import _classifier, _regressor
 
 TIGHT = {"tol": 1e-10, "alpha": 1e-2}
@@ -403,12 +405,42 @@ def test_a_deep_linear_model_keeps_its_layers_and_goes_on_from_them() -> None:
     for _ in range(3):
         part.partial_fit(X, y, classes=[0, 1, 2])
     assert part.loss_curve_[2] < part.loss_curve_[0] and part.layers_[0].shape == (5, 4)
-    held = kd.KDClassifier(model=model, learning_rate=0.05, early_stopping=True, max_iter=5, tol=None, warm_start=True).fit(
-        X, y
-    )
-    assert not hasattr(held, "layers_")
-    with pytest.raises(ValueError, match="nothing can go on"):
-        held.fit(X, y)
+    est = kd.KDClassifier(max_iter=5, tol=None, warm_start=True).fit(X, y)
+    with pytest.raises(ValueError, match="no layers to go on from"):
+        est.set_params(model=model).fit(X, y)
+
+
+def test_early_stopping_keeps_the_layers_of_the_best_epoch(tmp_path: Path) -> None:
+    X, y = load_iris(return_X_y=True)
+    seen: list[kd.Progress] = []
+    est = kd.KDClassifier(
+        model=kd.DeepLinear(widths=(5, 4)),
+        early_stopping=True,
+        learning_rate=0.2,  # so large that the last epoch is not the best
+        max_iter=30,
+        tol=None,
+        random_state=0,
+        warm_start=True,
+        callbacks=[seen.append],
+    ).fit(X, y)
+    best = int(np.argmax(est.validation_scores_))
+    assert 0 < best < 29 and len(seen) == 30
+    for layer, there, last in zip(est.layers_, seen[best].weights or (), seen[-1].weights or (), strict=True):
+        np.testing.assert_array_equal(layer, there)
+        assert not np.array_equal(layer, last)
+    np.testing.assert_allclose(product(est.layers_), est.coef_, rtol=1e-12)
+    kd.save(est, tmp_path / "model.safetensors")
+    layers = kd.load(tmp_path / "model.safetensors").layers
+    assert layers is not None and all(np.array_equal(a, b) for a, b in zip(layers, est.layers_, strict=True))
+    est.set_params(max_iter=1, learning_rate=1e-12).fit(X, y)
+    for again, layer in zip(est.layers_, layers, strict=True):
+        np.testing.assert_allclose(again, layer, rtol=1e-9)
+
+
+def test_a_deep_linear_model_needs_no_rate() -> None:
+    X, y = load_iris(return_X_y=True)
+    est = kd.KDClassifier(model=kd.DeepLinear(widths=(5,)), max_iter=200, tol=None, random_state=0).fit(X, y)
+    assert est.score(X, y) > 0.9
 
 
 def test_docstrings() -> None:

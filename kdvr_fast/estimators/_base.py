@@ -20,7 +20,7 @@ from sklearn.utils.extmath import safe_sparse_dot
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from .. import _validation as check
-from .._job import Callback
+from .._job import Callback, Progress
 from ..backends.base import FloatArray
 from ..deep import DeepLinear
 from ..methods import LBFGS, Method
@@ -208,15 +208,16 @@ class KDEstimator(BaseEstimator, ABC):  # type: ignore[misc]
         if self.model is None:
             return pace or start | {"coef_init": coef}
         if not hasattr(self, "layers_"):
-            raise ValueError("early_stopping keeps the best product of layers, not its factors: nothing can go on from there")
+            raise ValueError("the last fit had no layers to go on from: use warm_start=False, or model=None")
         return (pace or start) | {"model": DeepLinear(weights=self.layers_)}
 
     def _keep(self, result: Result, watch: Patience) -> None:
         """Set the attributes of a run, and pass an interrupt on."""
-        self._shape(*((result.coef, result.intercept) if watch.weights is None else watch.weights))
+        best: Result | Progress = result if watch.kept is None else watch.kept
+        self._shape(best.coef, best.intercept)
         self.history_ = result.history
         self.n_iter_ = result.epochs
-        self._pace = result.walk if watch.weights is None else None
+        self._pace = result.walk if watch.kept is None else None
         self.loss_curve_ = result.history["loss"].tolist()
         nothing = result.method.lam if isinstance(result.method, LBFGS) else 0.0  # where a warm start left nothing to do
         self.lam_ = float(result.history["lam"][-1]) if result.epochs else nothing
@@ -226,8 +227,8 @@ class KDEstimator(BaseEstimator, ABC):  # type: ignore[misc]
                 delattr(self, name)
         if watch.score is not None:
             self.validation_scores_, self.best_validation_score_ = watch.scores, watch.best
-        elif result.weights is not None:
-            self.layers_ = result.weights
+        if best.weights is not None:
+            self.layers_ = best.weights
         if result.status is Status.INTERRUPTED:
             raise KeyboardInterrupt
 

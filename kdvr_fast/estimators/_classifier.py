@@ -76,7 +76,7 @@ class KDClassifier(ClassifierMixin, KDEstimator):  # type: ignore[misc]
             0 where a warm start began at the minimum.
         history_: the `History` of the last run; loss_curve_: its column "loss", of partial_fit of all calls.
         lam_: the last epoch's distillation weight, what lam="auto" came to.
-        loss_: "logistic" or "softmax". layers_: the factors of coef_, of a `DeepLinear` model without early_stopping.
+        loss_: "logistic" or "softmax". layers_: the factors of coef_, of a `DeepLinear` model.
         validation_scores_, best_validation_score_: with early_stopping.
 
     Raises:

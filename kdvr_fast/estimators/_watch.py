@@ -15,14 +15,14 @@ class Patience:
     """A callback that ends a run after `patience` epochs in a row without an improvement by more than a margin.
 
     Watched is the loss of the walk, with a margin of tol times the first epoch's loss, or `score` of the weights, with a margin
-    of tol; the weights of the best score are kept. tol None never ends a run.
+    of tol; the epoch of the best score is kept. tol None never ends a run.
     """
 
     def __init__(self, tol: float | None, patience: int, score: Score | None) -> None:
         self.tol, self.patience, self.score = tol, patience, score
         self.scores: list[float] = []
         self.best = -float("inf")
-        self.weights: tuple[FloatArray, FloatArray] | None = None
+        self.kept: Progress | None = None
         self.ended = False
         self._scale, self._waited = 1.0, 0
 
@@ -40,7 +40,7 @@ class Patience:
         if value > self.best:
             self.best = value
             if self.score is not None:
-                self.weights = progress.coef, progress.intercept
+                self.kept = progress
         self.ended = self._waited >= self.patience
         return self.ended
 
