@@ -42,6 +42,8 @@ class Config:
     labels: str | None = None
     loss: str = "softmax"
     method: str = "sgd"
+    hidden: str | None = None
+    init: str | None = None
     teacher: str | None = None
     teacher_logits: str | None = None
     teacher_proba: str | None = None
@@ -235,6 +237,7 @@ def _options(config: Config, classes: Any) -> dict[str, Any]:
     method = _spec.method(config.method)
     options: dict[str, Any] = {
         "method": method,
+        "model": _spec.model(config.hidden, config.init),
         "teacher": files.teacher(*teacher, loss=config.loss, classes=classes),
         "random_state": config.seed,
         "track": "objective" if config.objective else (),

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from typing import Any
 
+from .deep import DeepLinear
 from .methods import METHODS, Method
 from .schedules import Constant, Cosine, Exponential, Geometric, Inverse, LearningRate
 
@@ -42,6 +43,26 @@ def learning_rate(given: float | str) -> float | LearningRate | str:
     except ValueError:
         made: LearningRate = _make(given, _SCHEDULES, "learning rate")
         return made
+
+
+def model(hidden: str | None, init: str | None) -> DeepLinear | None:
+    """A deep linear model by the widths of its hidden layers, None for a linear one.
+
+    >>> model("512,512", None).widths
+    (512, 512)
+    """
+    if hidden is None:
+        if init is not None:
+            raise ValueError(
+                f"init={init!r} is how layers begin, and there are none: name their widths, such as hidden=512,512"
+            )
+        return None
+    widths = [part.strip() for part in hidden.split(",")]
+    for width in widths:
+        if not re.fullmatch("[0-9]+", width):
+            raise ValueError(f"hidden={hidden!r}: {width!r} is no width; write integers with commas between, such as 512,512")
+    made: Any = {} if init is None else {"init": init}
+    return DeepLinear(widths=[int(width) for width in widths], **made)
 
 
 def _make(text: str, kinds: Mapping[str, Any], what: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,7 @@ from .cli_model import AsJson, RowsPath, open_model, shown
 
 if TYPE_CHECKING:
     from ._cli_data import Data
+    from .statistics import GradientStats
 
 
 def stats(
@@ -28,12 +29,15 @@ def stats(
 ) -> None:
     """Print the gradient noise at a model, and what a teacher explains of it, from one read of the rows.
 
+    Of a deep linear model it is that of all its layers, and of each by itself.
+
     Example: kdvr stats rows.npy --labels y.npy --model student --teacher big.safetensors
     """
     import numpy as np
 
     from . import _cli_data as files
     from ._cli_run import plain
+    from .layer_statistics import layer_stats
     from .statistics import gradient_stats
 
     rows, at = files.read(data, labels), None if model is None else open_model(model)
@@ -48,13 +52,26 @@ def stats(
         coef, intercept = np.zeros((k, rows.X.shape[1])), np.zeros(k)
     else:
         coef, intercept = at.coef, at.intercept
-    made = gradient_stats(rows.X, y, coef, intercept=intercept, loss=loss, teacher=guide, batch_size=batch_size, alpha=alpha)
-    figures = {name: value for name, value in vars(made).items() if isinstance(value, int | float | str)}
+    options: dict[str, Any] = {"intercept": intercept, "loss": loss, "teacher": guide, "batch_size": batch_size, "alpha": alpha}
+    if at is None or at.layers is None:
+        made: GradientStats = gradient_stats(rows.X, y, coef, **options)
+    else:
+        made = layer_stats(rows.X, y, at.layers, **options)
+    figures, layers = _figures(made), [_figures(layer) for layer in getattr(made, "layers", ())]
     if as_json:
-        typer.echo(json.dumps(plain(figures), indent=2))
+        typer.echo(json.dumps(plain(figures) | ({"layers": [plain(layer) for layer in layers]} if layers else {}), indent=2))
         return
+    if layers:
+        names = ("all", *(f"layer {number}" for number in range(1, len(layers) + 1)))
+        typer.echo(" " * 24 + "".join(f"{name:<14}" for name in names).rstrip())
     for name, value in figures.items():
-        typer.echo(f"{name:<24}{shown(value)}")
+        beside = (value, *(layer[name] for layer in layers))
+        typer.echo(f"{name:<24}" + "".join(f"{shown(part):<14}" for part in beside).rstrip())
+
+
+def _figures(made: Any) -> dict[str, Any]:
+    """The figures of statistics that are numbers or words."""
+    return {name: value for name, value in vars(made).items() if isinstance(value, int | float | str)}
 
 
 def convert(

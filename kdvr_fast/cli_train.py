@@ -34,6 +34,12 @@ def train(
         str | None,
         typer.Option(help="sgd, kd:lam=0.7, unbiasedkd:lam=auto, svrg:refresh=2, lbfgs, .. Default: sgd."),
     ] = None,
+    hidden: Annotated[
+        str | None, typer.Option(help="Widths of hidden layers, 512,512: a deep linear model. Default: none.")
+    ] = None,
+    init: Annotated[
+        str | None, typer.Option(help="How layers begin: balanced, orthogonal, gaussian. Default: balanced.")
+    ] = None,
     teacher: Annotated[Path | None, typer.Option(help="Model file of the teacher.")] = None,
     teacher_logits: Annotated[Path | None, typer.Option(help="Stored outputs of the teacher, .npy (n, k).")] = None,
     teacher_proba: Annotated[Path | None, typer.Option(help="Stored probabilities of the teacher, .npy (n, k).")] = None,
@@ -59,6 +65,8 @@ def train(
     Exit codes: 0 done, 1 an error that is named, 2 wrong usage, 3 the loss exploded, 130 interrupted.
 
     Example: kdvr train rows.npy --labels y.npy --method kd:lam=0.7 --teacher big.safetensors --output-dir student
+
+    Example: kdvr train rows.npy --labels y.npy --hidden 512,512 --output-dir deep
 
     Example: kdvr train --config run.toml --seed 1 --output-dir run1
     """

@@ -99,6 +99,52 @@ def test_settings_come_from_a_file_and_options_override_them(rows):
     assert not np.array_equal(kd.load(rows / "a" / "model.safetensors").coef, kd.load(rows / "b" / "model.safetensors").coef)
 
 
+def test_a_deep_linear_model_goes_through_all_commands(rows):
+    """Trained, gone on with, scored, a teacher with its layers, its noise layer by layer."""
+    X, y = str(rows / "X.npy"), str(rows / "y.npy")
+    deep, again = str(rows / "deep"), str(rows / "again")
+    train = ("train", X, "--labels", y, "--hidden", "8, 5", "--init", "orthogonal", "--seed", "3")
+    assert run(*train, "--epochs", "4", "--output-dir", deep)[0] == 0
+    labels = _cli_data.encode(np.load(y), "softmax")[0]
+    model = kd.DeepLinear(widths=(8, 5), init="orthogonal")
+    expected = kd.solve(np.load(X), labels, loss="softmax", model=model, epochs=4, learning_rate="auto", random_state=3)
+    saved = kd.load(rows / "deep" / "model.safetensors")
+    assert len(saved.layers) == 3 and all(np.array_equal(a, b) for a, b in zip(saved.layers, expected.weights, strict=True))
+    assert run(*train, "--epochs", "2", "--output-dir", again)[0] == 0
+    assert run("train", "--resume", again, "--epochs", "4")[0] == 0
+    same_model(rows / "deep", rows / "again")
+    predicted = saved.predict(np.load(X))
+    assert json.loads(run("eval", deep, X, "--labels", y, "--json")[1])["accuracy"] == np.mean(predicted == np.load(y))
+    assert run("predict", deep, X)[1].split() == [str(label) for label in predicted]
+    student = ("--method", "kd:lam=0.5,form=parameter", "--teacher", deep, "--output-dir", str(rows / "student"))
+    assert run(*train, *student)[0] == 0  # form="parameter" needs the teacher's layers
+    code, out, _ = run("stats", X, "--labels", y, "--model", str(rows / "student"), "--teacher", deep, "--json")
+    figures, at = json.loads(out), kd.load(rows / "student" / "model.safetensors")
+    options = {"intercept": at.intercept, "loss": "softmax", "teacher": saved.teacher()}
+    stats = kd.layer_stats(np.load(X), labels, at.layers, **options)
+    assert code == 0 and figures["covariance"] == stats.covariance
+    assert [layer["rho"] for layer in figures["layers"]] == [layer.rho for layer in stats.layers]
+    table = run("stats", X, "--labels", y, "--model", deep)[1].splitlines()
+    assert table[0].split() == ["all", "layer", "1", "layer", "2", "layer", "3"] and len(table[1].split()) == 5
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--hidden", "8,x"), "hidden='8,x': 'x' is no width"),
+        (("--hidden", ""), "hidden='': '' is no width"),
+        (("--hidden", "8,0"), r"widths\[1\]=0"),
+        (("--init", "gaussian"), "init='gaussian' is how layers begin, and there are none"),
+        (("--hidden", "8", "--init", "zero"), "init='zero' is unknown"),
+        (("--hidden", "8", "--method", "lbfgs"), "LBFGS is made for convex problems"),
+    ],
+)
+def test_layers_that_make_no_sense(rows, options, message):
+    with pytest.raises(ValueError, match=message):
+        run("train", str(rows / "X.npy"), "--labels", str(rows / "y.npy"), *options, "--output-dir", str(rows / "run"))
+    assert not (rows / "run" / "config.toml").exists()
+
+
 def test_more_epochs_and_a_tolerance_that_is_not_reached(rows, recwarn):
     """--resume --epochs goes on where a run had ended; what was not reached stands in the message, once."""
     train = ("train", str(rows / "X.npy"), "--labels", str(rows / "y.npy"), "--learning-rate", "0.1", "--tol", "1e-9")
