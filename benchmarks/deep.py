@@ -1,6 +1,10 @@
-"""One epoch of deep linear students by depth, width and batch: KD of a linear teacher, 6,400 x 256, 10 classes, float32."""
+"""Deep linear students by depth, width and batch, KD of a linear teacher, and statistics: 6,400 x 256, 10 classes, float32."""
 
 from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
 
 import kdvr_fast as kd
 
@@ -42,3 +46,23 @@ class Methods(Epoch):
 
     def time_epoch(self, method: str, batch: int) -> None:
         self._solve(self.METHODS[method], 3, 512, batch)
+
+
+class Statistics:
+    """One read of 6,400 rows through all layers: moments of every layer's gradient and of the teacher's, through either layers."""
+
+    params = ((2, 3, 5), ("logit", "parameter"))
+    param_names = ("depth", "form")
+
+    def setup(self, depth: int, form: str) -> None:
+        self.data = synthetic(6400, 256, 10)
+        widths = (256, *(512,) * (depth - 1), 10)
+        rng = np.random.default_rng(0)
+        self.layers, theta = (
+            [rng.normal(size=(out, into)).astype(np.float32) / np.sqrt(into) for into, out in pairwise(widths)]
+            for _ in range(2)
+        )
+        self.teacher = kd.Teacher.layers(theta)
+
+    def time_layer_stats(self, depth: int, form: str) -> None:
+        kd.layer_stats(self.data.X, self.data.y, self.layers, loss="softmax", teacher=self.teacher, form=form)

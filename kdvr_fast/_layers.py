@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._threads import one_blas_thread
 from .backends.base import FloatArray
 
 
@@ -49,19 +50,21 @@ class Network:
 
     def product(self, flat: FloatArray) -> FloatArray:
         """P (k, d), of flat's dtype."""
-        return product(self.split(flat)).astype(flat.dtype)
+        with one_blas_thread():  # thin products, between the engine's walks: more threads wait longer than they work
+            return product(self.split(flat)).astype(flat.dtype)
 
     def pull(self, flat: FloatArray, G: FloatArray) -> NDArray[np.float64]:
         """The gradients of all layers at `flat`, as one array, from the gradient G (k, d) of the product."""
         layers = [W.astype(np.float64) for W in self.split(flat)]
         above = [np.eye(self.widths[-1])]  # A_L, A_{L-1}, ..
-        for W in layers[:0:-1]:
-            above.append(above[-1] @ W)
-        R, grads = np.asarray(G, np.float64), []
-        for W, A in zip(layers, reversed(above), strict=True):
-            grads.append((A.T @ R).ravel())
-            R = R @ W.T
-        return np.concatenate(grads)
+        R, grads = np.asarray(G, np.float64), np.empty(self.size)
+        with one_blas_thread():
+            for W in layers[:0:-1]:
+                above.append(above[-1] @ W)
+            for W, A, grad in zip(layers, reversed(above), self.split(grads), strict=True):
+                np.matmul(A.T, R, out=grad)
+                R = R @ W.T
+        return grads
 
 
 def join(layers: Sequence[NDArray[Any]], dtype: np.dtype[Any]) -> FloatArray:

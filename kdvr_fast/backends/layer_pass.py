@@ -97,8 +97,8 @@ def read_layers(reading: Reading, n_threads: int | None = None) -> LayerPass:
         except BaseException:
             reader.stop.set()  # an interrupt does not wait for all rows
             raise
-    for part in rest:
-        total.add(part)
+        for part in rest:
+            total.add(part)
     return total.passes(reading)
 
 
