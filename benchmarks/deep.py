@@ -49,7 +49,7 @@ class Methods(Epoch):
 
 
 class Statistics:
-    """One read of 6,400 rows through all layers: moments of every layer's gradient and of the teacher's, through either layers."""
+    """One read of 6,400 rows through all layers: moments of each layer's gradient and of the teacher's in either form."""
 
     params = ((2, 3, 5), ("logit", "parameter"))
     param_names = ("depth", "form")

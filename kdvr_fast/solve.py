@@ -117,8 +117,9 @@ def solve(
         method: one of the classes in `kdvr_fast.METHODS`.
         model: None for the linear model. A `DeepLinear` trains z = W_L ... W_1 a + b through its layers, alpha and momentum
             for each; the result's coef is their product. It takes no l1_ratio, average, compress, coef_init, SAGA or LBFGS;
-            lam="auto" reads up to 4096 rows through all layers after each epoch, which counts as such. The second moments of
-            its history are NaN, those of `track="statistics"` are there.
+            lam="auto" reads up to 4096 rows through all layers after each epoch, and where the mean is added back four times
+            within the first, which counts as gradient evaluations. The second moments of its history are NaN, those of
+            `track="statistics"` are there.
         teacher: a `Teacher`, where the method takes one.
         learning_rate: rate per step: a number, a schedule (`Constant`, `Inverse`, `Cosine`, `Exponential`), or "auto", a
             constant from the smoothness of the data (`kdvr_fast.auto_learning_rate`); of a DeepLinear model one from the norms
