@@ -43,7 +43,8 @@ class DeepLinear:
     >>> from kdvr_fast import DeepLinear, solve
     >>> X, y = np.array([[1.0], [2.0], [3.0]]), np.array([2.0, 4.0, 6.0])
     >>> model = DeepLinear(weights=[[[1.0], [0.5]], [[1.0, 1.0]]])  # 1-2-1
-    >>> run = solve(X, y, loss="squared", model=model, epochs=100, fit_intercept=False, random_state=0, backend="reference")
+    >>> options = {"epochs": 100, "batch_size": 1, "fit_intercept": False, "random_state": 0, "backend": "reference"}
+    >>> run = solve(X, y, loss="squared", model=model, **options)
     >>> [W.shape for W in run.weights], round(float(run.coef[0, 0]), 6)
     ([(2, 1), (1, 2)], 2.0)
     """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
 from itertools import pairwise
 
 import numpy as np
@@ -126,3 +128,9 @@ def test_depth_one_is_the_linear_model(backend):
     deep = kd.solve(problem.X, problem.y, model=kd.DeepLinear(weights=W), backend=backend, **options)
     np.testing.assert_allclose(deep.coef, linear.coef, rtol=0, atol=1e-13)
     np.testing.assert_allclose(deep.history["loss"], linear.history["loss"], rtol=1e-12)
+
+
+@pytest.mark.parametrize("module", ["deep", "_layers", "layer_statistics", "_spec", "history"])
+def test_docstrings(module):
+    found = doctest.testmod(importlib.import_module(f"kdvr_fast.{module}"))
+    assert found.attempted > 0 and found.failed == 0
