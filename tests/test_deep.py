@@ -272,6 +272,41 @@ def test_means_that_are_added_back_leave_no_bias(name, teacher):
     np.testing.assert_allclose(np.mean(steps, axis=0), full, rtol=0, atol=1e-13)
 
 
+def test_noise_floors_against_lam_and_unbiased_steps_that_converge():
+    """Least squares, from layers off the optimum: a teacher near it gives plain KD its lowest floor between 0 and 1; with its
+    mean added back the floor falls to the last, and a teacher at the optimum leaves none, while SGD stands far above.
+    """
+    rng, widths = np.random.default_rng(0), (5, 6, 4, 2)
+    X = rng.normal(size=(300, 5))
+    Y = X @ product(layers_of(widths)).T + 0.5 * rng.normal(size=(300, 2))
+    P = np.linalg.lstsq(X, Y, rcond=None)[0].T
+    best = float(((X @ P.T - Y) ** 2).sum(1).mean() / 2)
+
+    def floor(method, distance=0.0):
+        run = kd.solve(
+            X,
+            Y,
+            loss="squared",
+            model=kd.DeepLinear(weights=layers_of(widths)),
+            method=method,
+            teacher=None if method == kd.SGD() else kd.Teacher.weights(P + distance * np.ones_like(P)),
+            learning_rate=0.01,
+            batch_size=1,
+            epochs=150,
+            fit_intercept=False,
+            track="objective",
+            random_state=0,
+        )
+        return run.history["objective"][50:].mean() - best
+
+    alone = floor(kd.SGD())
+    biased = {lam: floor(kd.KD(lam), 0.05) for lam in (0.3, 0.6, 1.0)}
+    unbiased = {lam: floor(kd.UnbiasedKD(lam), 0.05) for lam in (0.3, 0.6, 1.0)}
+    assert alone > biased[0.3] > biased[0.6] < biased[1.0] and biased[0.6] < 0.7 * alone
+    assert alone > unbiased[0.3] > unbiased[0.6] > unbiased[1.0] > 0 and unbiased[1.0] < 0.1 * alone
+    assert abs(floor(kd.UnbiasedKD(1.0))) < 1e-9 * alone
+
+
 def test_operations_are_those_of_the_formulas():
     widths = (784, 512, 512, 10)
     S = 784 * 512 + 512 * 512 + 512 * 10
