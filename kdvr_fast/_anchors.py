@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 import numpy as np
@@ -72,16 +72,9 @@ class Anchors:
 
     def variate(self, epoch: int) -> ControlVariate:
         """What an epoch subtracts."""
-        plan = self.plan
         if self.source == "none":
             return ControlVariate()
-        return ControlVariate(
-            lam=self.weight.value(epoch),
-            source=self.source,
-            use_mean=plan.centered or plan.teacher_alpha > 0,
-            update_table=plan.update_table,
-            temperature=None if plan.temperature == 1.0 else plan.temperature,
-        )
+        return replace(self.job.variate, lam=self.weight.value(epoch), source=self.source)
 
     def keeps_bias(self, variate: ControlVariate) -> bool:
         """Whether the minimised function has the constant -lam m in its gradient."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ._blocks import Blocks
 from ._measuring import Weights
-from .backends.base import FloatArray, Problem, State, Step
+from .backends.base import ControlVariate, FloatArray, Problem, State, Step
 from .checkpoint import Checkpoint
 from .methods import Method, Plan
 from .schedules import LearningRate
@@ -35,12 +35,16 @@ class Progress:
 Callback = Callable[[Progress], object]
 
 
+_NOTHING = ControlVariate()
+
+
 @dataclass(frozen=True)
 class Job:
     """A validated call of `solve`.
 
     order: (epochs, m) row numbers, or None to draw them as `sampling` says, which may also be "sequential": all rows as they
-    come, being independent draws. Rows in files are walked by `Blocks`. cached: store the residuals of anchors that have
+    come, being independent draws. Rows in files are walked by `Blocks`. variate: the form of what epochs subtract; its lam and
+    source are those of the first anchor. cached: store the residuals of anchors that have
     weights. teacher_weights or teacher_table: the teacher, in the one form it has. average_after: epochs before averaging
     starts, None for no averaging. seed: what replays `rng`. tol: of the gradient's norm, None for no such end. checkpoint:
     where the run is kept, None for nowhere. walk: the state of another run's session from which the first epoch goes on;
@@ -56,6 +60,7 @@ class Job:
     initial: Weights
     rng: np.random.Generator
     sampling: str | Blocks
+    variate: ControlVariate = _NOTHING
     order: NDArray[np.int64] | None = None
     cached: bool = True
     teacher_weights: Weights | None = None

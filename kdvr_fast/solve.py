@@ -2,55 +2,43 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from . import _options as option
 from . import _validation as check
 from ._blocks import Blocks
 from ._deep_run import DeepRun
 from ._job import Callback, Job
-from ._layer_rate import LayerRate, least_norm
-from ._layers import Network
 from ._precondition import resolve
-from ._problem import head, make_problem, teacher_outputs
-from ._rows import is_on_device
+from ._problem import head, make_problem
 from ._span import SpanDescent, spans
 from ._stream import Streaming
 from ._training import Run, train
 from ._unstored import check_rates, check_run, check_streamed_run
 from ._virtual import is_virtual
 from .backends import backend_for, get_backend
-from .backends.base import ControlVariate, Problem, State, Step, Work
+from .backends.base import State, Step, Work
 from .checkpoint import Checkpoint
-from .compression import COMPRESSORS, Compressor
+from .compression import Compressor
 from .deep import DeepLinear, make_network, teacher_point
 from .files import DataSet
 from .files._rows import in_files
 from .lbfgs import Descent
 from .losses import Loss
-from .methods import METHODS, SGD, Method, Plan
+from .methods import SGD, Method
 from .result import Result
 from .schedules import Constant, LearningRate
 from .teachers import Teacher
 
-TRACKS = ("objective", "statistics", "accuracy")
 _SGD = SGD()
 # Pairs of neighbours an epoch, at least: so many give |grad f|^2 to about a hundredth of E|grad f_i|^2. With one output a pair
 # costs nothing, with several all pairs take a tenth of an epoch, on sparse rows a fifth.
 _PAIRS, _MOST_ROWS_A_PAIR = 2048, 8
-_NOT_OF_LAYERS = {
-    "l1_ratio": "sparse factors have no sparse product; use l1_ratio=0",
-    "average": "the product of averaged factors is not the averaged product; lower the rate by a schedule, or average the "
-    "weights of each Progress in a callback",
-    "compress": "the product of compressed factors is not compressed; leave it out",
-    "coef_init": "it begins at layers; pass them, DeepLinear(weights=[W_1, .., W_L])",
-}
-_CACHE_EPOCHS = 2  # an anchor used for longer is worth the pass that stores its residuals
 
 
 def solve(
@@ -192,13 +180,13 @@ def solve(
         X,
         y,
         loss,
-        coef=("coef_init", coef_init) if model is None else ("the last of the model's weights", _last_layer(model)),
+        coef=("coef_init", coef_init) if model is None else ("the last of the model's weights", option.last_layer(model)),
         teacher=teacher,
         sample_weight=sample_weight,
         fit_intercept=fit_intercept,
         scan=scan,
     )
-    plan, tracked = _plan(method, teacher, problem.loss), _track(track, problem.loss)
+    plan, tracked = option.plan(method, teacher, problem.loss), option.tracked(track, problem.loss)
     (n, d), k, dtype = problem.X.shape, problem.n_outputs, problem.X.dtype
     epochs = check.count(epochs, "epochs", low=1)
     sampling = check.walking(sampling)
@@ -229,39 +217,40 @@ def solve(
         l2=alpha * (1 - l1_ratio),
         l1=alpha * l1_ratio,
         momentum=check.momentum(momentum),
-        nesterov=_nesterov(nesterov, momentum),
+        nesterov=option.nesterov(nesterov, momentum),
         statistics=check.flag(statistics, "statistics"),
         pairs_every=1 if k == 1 else min(_MOST_ROWS_A_PAIR, max(1, n // _PAIRS)),
     )
     if isinstance(sampling, Blocks) and order is not None:
         raise ValueError("order and sampling=Blocks are both given; leave one of them out")
     if checkpoint is not None:
-        random_state = _checked(checkpoint, method, plan).seed(random_state)
-    rng, seed = _generator(random_state)
-    after, network = _average_after(average, epochs), None
+        random_state = option.checkpoint(checkpoint, method, plan).seed(random_state)
+    rng, seed = option.generator(random_state)
+    after, network = option.average_after(average, epochs), None
     if model is not None:
-        _plain_options(l1_ratio=l1_ratio, average=after, compress=compress, coef_init=coef_init)
+        option.plain_options(l1_ratio=l1_ratio, average=after, compress=compress, coef_init=coef_init)
         network, coef = make_network(model, method, plan, teacher, problem, rng)
         step = replace(step, statistics=False)
     else:
         coef = check.initial(coef_init, (k, d), dtype, "coef_init", "(outputs, features)")
     initial = coef, check.initial(intercept_init, (k,), dtype, "intercept_init", "(outputs,)")
     if walk is not None:
-        _plain_walk(method, coef_init=coef_init, intercept_init=intercept_init, checkpoint=checkpoint)
+        option.plain_walk(method, coef_init=coef_init, intercept_init=intercept_init, checkpoint=checkpoint)
         initial = check.walk(walk, initial)
     if not fit_intercept and initial[1].any():
         raise ValueError("intercept_init is given but fit_intercept=False; leave one of them out")
     if plan.lam == "auto" and not statistics:
         raise ValueError("lam='auto' is estimated from the statistics of the batches: leave statistics=True")
     stored = not (virtual or streamed)
-    cached = stored and _cached(cache_anchor, plan, teacher, epochs if checkpoint is None else None)
+    cached = stored and option.cached(cache_anchor, plan, teacher, epochs if checkpoint is None else None)
     weights = teacher.theta(dtype) if teacher is not None and teacher.linear else None
     if network is not None and teacher is not None and weights is not None:
         weights = teacher_point(teacher, network, dtype)
     if compress is not None:
         like = initial[0] if weights is None or initial[0].any() else weights[0]
-        step = replace(step, compression=_compression(compress, method, after).plan(like, rng))
-    work = Work(step, _variate(plan, teacher, cached), full_batch=full is not None, network=network)
+        step = replace(step, compression=option.compression(compress, method, after).plan(like, rng))
+    variate = option.variate(plan, teacher, cached)
+    work = Work(step, variate, full_batch=full is not None, network=network)
     engine = backend_for(backend, head(problem), work)
     if isinstance(sampling, Blocks) and streamed:
         engine = Streaming(engine, sampling, sampling.window_rows(n, step.batch_size))
@@ -271,212 +260,26 @@ def solve(
         plan=plan,
         step=step,
         epochs=epochs if full is None else full.max_iter,
-        learning_rate=Constant(1.0) if full is not None else _learning_rate(learning_rate, problem, step, sampling, plan),
+        learning_rate=Constant(1.0) if full is not None else option.learning_rate(learning_rate, problem, step, sampling, plan),
         initial=initial,
         rng=rng,
         seed=seed,
         sampling=sampling,
+        variate=variate,
         order=None if order is None else check.order(order, n, epochs),
         cached=cached,
         teacher_weights=weights,
-        teacher_table=_table(teacher, plan, problem, scan),
+        teacher_table=option.teacher_table(teacher, plan, problem, scan),
         average_after=after,
         track=tracked,
-        callbacks=_callbacks(callbacks),
+        callbacks=option.callbacks(callbacks),
         tol=None if tol is None else check.positive(tol, "tol"),
         checkpoint=checkpoint,
         walk=walk,
     )
     if network is not None:
-        return train(DeepRun(job, engine, n_threads, network, _layer_rate(learning_rate, job, network)))
+        return train(DeepRun(job, engine, n_threads, network, option.layer_rate(learning_rate, job, network)))
     if virtual or streamed:
         check_rates(job.learning_rate, -(-n // step.batch_size))
     kind = Run if full is None else SpanDescent if spans(job) else Descent
     return train(kind(job, engine, n_threads))
-
-
-def _last_layer(model: object) -> ArrayLike | None:
-    if not isinstance(model, DeepLinear):
-        raise TypeError(f"model must be None or a DeepLinear, such as DeepLinear(widths=(64,)), got {model!r}")
-    return model.last
-
-
-def _checked(checkpoint: object, method: Method, plan: Plan) -> Checkpoint:
-    if not isinstance(checkpoint, Checkpoint):
-        raise TypeError(f"checkpoint must be a Checkpoint, such as Checkpoint('run.kdvr'), got {checkpoint!r}")
-    if plan.full_batch is not None:
-        raise ValueError(
-            f"{type(method).__name__} draws nothing and takes few iterations: it keeps no checkpoint; leave it out, and call "
-            "again with the weights of an interrupted run as coef_init and intercept_init"
-        )
-    return checkpoint
-
-
-def _plain_walk(method: Method, **others: Any) -> None:
-    """Raise for what does not go together with the state of a walk."""
-    if method.plan().full_batch is not None:
-        raise ValueError(f"{type(method).__name__} has no momentum to go on with: pass coef_init and intercept_init, not walk")
-    for name, value in others.items():
-        if value is not None:
-            raise ValueError(f"walk and {name} are both given, and each says where the run begins; leave one of them out")
-
-
-def _plain_options(**options: Any) -> None:
-    """Raise for what deep linear models do not take."""
-    given = {"l1_ratio": options["l1_ratio"] > 0}
-    given |= {name: options[name] is not None for name in ("average", "compress", "coef_init")}
-    for name, there in given.items():
-        if there:
-            raise ValueError(f"a DeepLinear model takes no {name}: {_NOT_OF_LAYERS[name]}")
-
-
-def _plan(method: Method, teacher: Teacher | None, loss: Loss) -> Plan:
-    names = ", ".join(m.__name__ for m in METHODS)
-    if not isinstance(method, METHODS):
-        raise TypeError(f"method must be an instance of one of {names}, such as SGD(), got {method!r}")
-    plan, name = method.plan(), type(method).__name__
-    if teacher is None and plan.teacher == "required":
-        kinds = "Teacher.weights(W, b), .logits(Z), .probabilities(P) or .estimator(fitted)"
-        raise ValueError(f"{name} needs a teacher: pass teacher={kinds}")
-    if teacher is not None and plan.teacher == "none":
-        raise ValueError(f"{name} takes no teacher; leave it out, or use KD(lam=0.0) to measure it without its influence")
-    if plan.temperature != 1.0 and not loss.probabilities:
-        raise ValueError(f"temperature={plan.temperature} has no meaning for loss={loss.name!r}; use temperature=1")
-    if plan.soft_targets and not loss.linear_in_target:
-        raise ValueError(
-            f"{name} is the loss on soft targets, which for loss={loss.name!r}, not linear in its target, is no difference of "
-            f"residuals; use {name}(..., form='shift')"
-        )
-    if plan.lam == "auto" and teacher is not None and not teacher.linear and loss.logits is None:
-        raise ValueError(
-            f"lam='auto' needs the teacher's loss, which a teacher of {teacher.kind} does not give for loss={loss.name!r}: "
-            "pass Teacher.weights, or a number for lam"
-        )
-    if plan.teacher_alpha and teacher is not None and not teacher.linear:
-        raise ValueError(f"teacher_alpha is the L2 term of a linear teacher; a teacher of {teacher.kind} has no weights")
-    return plan
-
-
-def _table(teacher: Teacher | None, plan: Plan, problem: Problem, scan: bool) -> Any:
-    """The outputs of a teacher that has no weights."""
-    if teacher is None or teacher.linear:
-        return None
-    return teacher_outputs(teacher, problem, temperature=plan.temperature, scan=scan)
-
-
-def _variate(plan: Plan, teacher: Teacher | None, cached: bool) -> ControlVariate:
-    """The form that all control variates of the run have, but for lam; without an anchor source "none"."""
-    if plan.anchor == "none" or (plan.anchor == "teacher" and teacher is None):
-        return ControlVariate()
-    stored = cached or plan.update_table or (plan.anchor == "teacher" and teacher is not None and not teacher.linear)
-    return ControlVariate(
-        source="table" if stored else "weights",
-        use_mean=plan.centered or plan.teacher_alpha > 0,
-        update_table=plan.update_table,
-        temperature=None if plan.temperature == 1.0 else plan.temperature,
-    )
-
-
-def _cached(asked: bool | None, plan: Plan, teacher: Teacher | None, epochs: int | None) -> bool:
-    """Whether the residuals of an anchor that has weights are stored. epochs: None where a run may go on for more of them."""
-    tempered = plan.temperature != 1.0
-    if plan.full_batch is not None:  # the anchor is read once
-        return False
-    if asked is None:
-        most = math.inf if epochs is None else epochs
-        lasts = most if plan.refresh == "never" else min(most, plan.refresh_epochs)
-        return not tempered and (plan.centered or plan.lam == "auto" or lasts > _CACHE_EPOCHS)
-    if check.flag(asked, "cache_anchor"):
-        if tempered and teacher is not None and teacher.linear:
-            raise ValueError("cache_anchor=True: a tempered linear teacher is computed on the fly; leave cache_anchor out")
-        return True
-    if plan.update_table:
-        raise ValueError("cache_anchor=False: SAGA is its table of residuals; leave cache_anchor out")
-    if teacher is not None and not teacher.linear:
-        raise ValueError(f"cache_anchor=False: only Teacher.weights is computed on the fly, not a teacher of {teacher.kind}")
-    return False
-
-
-def _learning_rate(given: object, problem: Problem, step: Step, sampling: str | Blocks, plan: Plan) -> LearningRate:
-    if isinstance(given, LearningRate) and not isinstance(given, type):
-        return given
-    if isinstance(given, str):
-        check.choice(given, ("auto",), "learning_rate")
-        if is_on_device(problem.X):
-            raise ValueError(
-                "learning_rate='auto' looks at rows on the processor and X lies on a GPU: pass a number or a schedule"
-            )
-        from .theory import auto_learning_rate
-
-        rate = auto_learning_rate(
-            problem.X,
-            problem.loss,
-            batch_size=step.batch_size,
-            alpha=step.l2,
-            fit_intercept=problem.fit_intercept,
-            sample_weight=problem.weights,
-            sampling="shuffle" if sampling == "shuffle" or isinstance(sampling, Blocks) else "replacement",
-            recursive=plan.anchor in ("snapshot", "table"),
-            momentum=step.momentum,
-        )
-        return Constant(rate)
-    also = ", a schedule such as Cosine(0.1), or 'auto'"
-    return Constant(check.number(given, "learning_rate", above=0.0, also=also))
-
-
-def _layer_rate(given: object, job: Job, network: Network) -> LayerRate | None:
-    """What "auto" stands for with layers, from a job whose rate is the linear model's; None for any other rate."""
-    if not (isinstance(given, str) and isinstance(job.learning_rate, Constant)):
-        return None
-    return LayerRate(job.learning_rate.value, least_norm(job.problem, network, *job.initial))
-
-
-def _compression(compress: object, method: Method, average_after: int | None) -> Compressor:
-    if not isinstance(compress, COMPRESSORS):
-        names = ", ".join(c.__name__ for c in COMPRESSORS)
-        raise TypeError(f"compress must be an instance of one of {names}, such as TopK(0.5), got {compress!r}")
-    if method.plan().full_batch is not None:
-        raise ValueError(f"{type(method).__name__} minimises over all weights: leave compress out")
-    if average_after is not None:
-        raise ValueError("the average of compressed weights is not compressed: leave average or compress out")
-    return compress
-
-
-def _nesterov(nesterov: object, momentum: float) -> bool:
-    if check.flag(nesterov, "nesterov") and momentum == 0:
-        raise ValueError("nesterov=True needs momentum > 0, such as momentum=0.9")
-    return bool(nesterov)
-
-
-def _average_after(average: object, epochs: int) -> int | None:
-    if isinstance(average, bool | np.bool_):
-        return 0 if average else None
-    return check.count(average, "average", high=epochs - 1)
-
-
-def _track(track: str | Sequence[str], loss: Loss) -> frozenset[str]:
-    given = (track,) if isinstance(track, str) else track
-    if not isinstance(given, list | tuple | set | frozenset):
-        raise TypeError(f"track must be a name or several of {', '.join(TRACKS)}, got {track!r}")
-    names = frozenset(check.choice(t, TRACKS, "track") for t in given)
-    if "accuracy" in names and loss.targets == "real":
-        raise ValueError(f"track='accuracy' needs a classification loss; loss={loss.name!r} has no classes")
-    return names
-
-
-def _callbacks(callbacks: Any) -> tuple[Callback, ...]:
-    given = tuple(callbacks) if isinstance(callbacks, list | tuple) else (callbacks,)
-    for callback in given:
-        if not callable(callback):
-            raise TypeError(f"callbacks must be functions of one Progress, got {callback!r}")
-    return given
-
-
-def _generator(random_state: object) -> tuple[np.random.Generator, int | None]:
-    """The generator of the sampling and the seed that makes it anew."""
-    if isinstance(random_state, np.random.Generator):
-        return random_state, None
-    if random_state is None:
-        random_state = np.random.SeedSequence().entropy
-    seed = check.count(random_state, "random_state", also=" or a numpy Generator")
-    return np.random.default_rng(seed), seed
