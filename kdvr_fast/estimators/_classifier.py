@@ -20,9 +20,10 @@ from ..losses import LOSSES
 from ..methods import Method
 from ..result import predictions
 from ..schedules import LearningRate
+from ._attributes import all_or_nothing
 from ._base import KDEstimator, weights_of
-from ._guide import Guide, ask_classifier, class_guide
-from ._labels import Labels, read_labels
+from ._guide import Guide, ask_classifier, class_guide, column_classes
+from ._labels import Labels, named_labels, read_labels, whole
 from ._task import Task
 
 
@@ -41,8 +42,9 @@ class KDClassifier(ClassifierMixin, KDEstimator):  # type: ignore[misc]
 
     The teacher is given to `fit`, row by row, as teacher_proba or teacher_logits (cut together with X in cross-validation; with
     metadata routing ask for it by ``set_fit_request(teacher_proba=True)``), or to the constructor. With a teacher y = -1 marks
-    rows without a label, unless -1 is a class of the teacher, or fewer than two other labels are there (-1 and 1 are two
-    classes). Without a teacher -1 is a label like any other.
+    rows without a label (beside text in an array of dtype object), unless -1 is a class of the teacher, or the labels are -1
+    and 1, which are two classes. Without a teacher -1 is a label like any other. Classes that no row is labelled with are
+    known from a teacher that is an estimator, or from a frame of outputs whose columns are named by the classes.
 
     Args:
         method: one of `kdvr_fast.METHODS`, such as ``KD(lam=0.7)`` or ``UnbiasedKD(lam="auto")``. None: `LBFGS`, since it needs
@@ -172,19 +174,21 @@ class KDClassifier(ClassifierMixin, KDEstimator):  # type: ignore[misc]
             X: (n, d) rows: an array, CSR, or a pandas or polars frame; float32 stays float32.
             y: (n,) labels of any kind, -1 in rows without one (see the class); or (n, k) probabilities of the classes 0 .. k-1.
             sample_weight: (n,), not negative; they mean repetition.
-            teacher_proba: (n, k) the teacher's probabilities of the sorted classes; (n,) of the second of two.
+            teacher_proba: (n, k) the teacher's probabilities of the sorted classes; (n,) of the second of two. The columns of a
+                frame are taken by their names, those of the classes, in any order.
             teacher_logits: the same before the softmax; of two classes their difference counts, (n,) is that.
             X_val, y_val: rows and labels that early_stopping looks at, in place of rows that it holds out.
 
         Returns:
             The estimator.
         """
-        rows, targets = self._read(X, y, multi_output=True)
-        known = self.classes_ if self.warm_start and hasattr(self, "classes_") else None
-        labels, guide = self._labels_and_guide(X, targets, known, teacher_proba, teacher_logits)
-        self.classes_ = labels.classes
-        task, score = self._hold_out(self._task(rows, labels, guide, sample_weight), X_val, y_val)
-        self._learn(task, score)
+        with all_or_nothing(self):
+            rows, targets = self._read(X, whole(y), multi_output=True)
+            known = self.classes_ if self.warm_start and hasattr(self, "classes_") else None
+            labels, guide = self._labels_and_guide(X, targets, known, teacher_proba, teacher_logits)
+            self.classes_ = labels.classes
+            task, score = self._hold_out(self._task(rows, labels, guide, sample_weight), X_val, y_val)
+            self._learn(task, score)
         return self
 
     def partial_fit(
@@ -205,19 +209,20 @@ class KDClassifier(ClassifierMixin, KDEstimator):  # type: ignore[misc]
         arguments are those of `fit`. learning_rate="auto", or None, follows from the rows of each call.
         """
         first = not hasattr(self, "coef_")
-        rows, targets = self._read(X, y, reset=first, multi_output=True)
-        if isinstance(self.class_weight, str):
-            raise ValueError(f"class_weight={self.class_weight!r} needs all labels at once: pass the weights as a dict")
-        known = None if classes is None else np.unique(np.asarray(classes))
-        if not first:
-            if known is not None and not np.array_equal(known, self.classes_):
-                raise ValueError(f"classes are {known.tolist()}, the first call had {self.classes_.tolist()}")
-            known = self.classes_
-        elif known is None and not hasattr(self.teacher, "classes_"):
-            raise ValueError("classes must be passed on the first call to partial_fit: later rows may have other labels")
-        labels, guide = self._labels_and_guide(X, targets, known, teacher_proba, teacher_logits)
-        self.classes_ = labels.classes
-        self._walk(self._task(rows, labels, guide, sample_weight), first=first)
+        with all_or_nothing(self):
+            rows, targets = self._read(X, whole(y), reset=first, multi_output=True)
+            if isinstance(self.class_weight, str):
+                raise ValueError(f"class_weight={self.class_weight!r} needs all labels at once: pass the weights as a dict")
+            known = None if classes is None else np.unique(np.asarray(classes))
+            if not first:
+                if known is not None and not np.array_equal(known, self.classes_):
+                    raise ValueError(f"classes are {known.tolist()}, the first call had {self.classes_.tolist()}")
+                known = self.classes_
+            elif known is None and not hasattr(self.teacher, "classes_"):
+                raise ValueError("classes must be passed on the first call to partial_fit: later rows may have other labels")
+            labels, guide = self._labels_and_guide(X, targets, known, teacher_proba, teacher_logits)
+            self.classes_ = labels.classes
+            self._walk(self._task(rows, labels, guide, sample_weight), first=first)
         return self
 
     def decision_function(self, X: ArrayLike) -> FloatArray:
@@ -257,6 +262,9 @@ class KDClassifier(ClassifierMixin, KDEstimator):  # type: ignore[misc]
         if arrays and self.teacher is not None:
             raise ValueError("the estimator has a teacher and fit got another's outputs: leave one of them out")
         if self.teacher is None or self._teaches_itself:
+            if known is None and arrays:
+                columns = column_classes(logits if proba is None else proba, named_labels(y))
+                known = None if columns is None else np.unique(np.asarray(columns))
             labels = read_labels(y, known, taught=arrays or self._teaches_itself)
             return labels, class_guide(proba, logits, len(y), labels.classes)
         P = ask_classifier(self.teacher, X)

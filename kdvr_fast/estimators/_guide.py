@@ -63,19 +63,28 @@ def ask_regressor(teacher: Any, X: Any) -> NDArray[Any]:
 
 
 def class_guide(proba: ArrayLike | None, logits: ArrayLike | None, n: int, classes: NDArray[Any]) -> Guide | None:
-    """The guide from what `fit` was given, at most one of both: (n, classes), or (n,) of the second of two classes."""
+    """The guide from what `fit` was given, at most one of both: (n, classes), or (n,) of the second of two classes.
+
+    A frame's columns are taken by name, see `column_classes`.
+    """
     if proba is None and logits is None:
         return None
     if proba is not None and logits is not None:
         raise ValueError("teacher_proba and teacher_logits are both given; leave one of them out")
     name = "teacher_proba" if logits is None else "teacher_logits"
-    values = check.real_array(_plain(proba if logits is None else logits), name)
-    k = len(classes)
+    given = proba if logits is None else logits
+    values = check.real_array(_plain(given), name)
+    k, named = len(classes), column_classes(given, classes)
+    if named is not None:
+        values = values[:, _places(named, classes, name)]
     if k == 2 and values.ndim == 1:
         values = values[:, None]
-    elif values.ndim != 2 or values.shape[1] != k:
-        also = " (y = -1 marks rows without a label)" if -1 in classes.tolist() else ""
-        raise ValueError(f"{name} has shape {values.shape}; expected {k} columns, for the classes {classes.tolist()}{also}")
+    elif values.ndim != 2 or values.shape[1] not in (k, k - (k == 2)):
+        also = "of which -1 marks rows without a label only beside two others; " if -1 in classes.tolist() else ""
+        raise ValueError(
+            f"{name} has shape {values.shape}; expected {k} columns, for the classes {classes.tolist()}; {also}"
+            "if there are more classes than y names, pass a frame whose columns have their names"
+        )
     if len(values) != n:
         raise ValueError(f"{name} has {len(values)} rows, X has {n}; one row of X each")
     check.finite(values, name)
@@ -84,6 +93,51 @@ def class_guide(proba: ArrayLike | None, logits: ArrayLike | None, n: int, class
     if k == 2 and values.shape[1] == 2:
         values = values[:, 1:] if logits is None else values[:, 1:] - values[:, :1]
     return Guide(values, logits is not None)
+
+
+def column_classes(outputs: Any, labels: NDArray[Any]) -> list[Any] | None:
+    """The class that each column of a frame is named by, as a value of the kind of `labels`, some of the classes.
+
+    None for arrays, for a single column, and for columns that are merely numbered where labels are others. Raises ValueError
+    where a label has no column.
+    """
+    names, known = [str(name) for name in getattr(outputs, "columns", ())], labels.tolist()
+    numbers = [str(place) for place in range(len(names))]
+    numbered = names in (numbers, [f"column_{place}" for place in numbers])
+    if len(names) < 2:
+        if names and not numbered and len(known) == 2 and names[0] == str(known[0]):
+            raise ValueError(
+                f"the teacher's only column is named {names[0]!r}; one column is of the second class, {known[1]!r}"
+            )
+        return None
+    by_text = {str(label): label for label in known}
+    absent = [label for text, label in by_text.items() if text not in names]
+    if numbered and (absent or len(known) < 2):
+        return None
+    if absent or len(set(names)) < len(names):
+        wrong = f"none for the class {absent[0]!r}" if absent else "one of them twice"
+        raise ValueError(
+            f"the teacher's columns are {names}, {wrong}: name each by its class, or pass an array in the order of the classes"
+        )
+    return [by_text[name] if name in by_text else _of_kind(name, known) for name in names]
+
+
+def _of_kind(name: str, labels: list[Any]) -> Any:
+    """The label that a column's name stands for."""
+    if not labels or isinstance(labels[0], str):
+        return name
+    try:
+        return type(labels[0])(float(name))
+    except ValueError:
+        raise ValueError(f"the teacher has a column {name!r}, and the labels are numbers: {labels[:5]}") from None
+
+
+def _places(named: list[Any], classes: NDArray[Any], what: str) -> list[int]:
+    """Where each class stands among the columns."""
+    strangers = [name for name in named if name not in classes.tolist()]
+    if strangers:
+        raise ValueError(f"{what} has a column {strangers[0]!r}, which is none of the classes {classes.tolist()}")
+    return [named.index(label) for label in classes.tolist()]
 
 
 def value_guide(predicted: ArrayLike | None, n: int, k: int) -> Guide | None:

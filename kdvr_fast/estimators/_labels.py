@@ -33,38 +33,112 @@ class Labels:
         return self.values.argmax(axis=1) if self.soft else self.values
 
 
+def whole(y: Any) -> Any:
+    """y as it is. Raises ValueError for the first label that is missing: None, NaN or pandas' NA."""
+    Y = np.asarray(y)
+    if Y.dtype.kind == "f" and Y.ndim == 1:
+        absent = np.flatnonzero(np.isnan(Y))
+    elif Y.dtype.kind == "O" and Y.ndim == 1:
+        absent = np.flatnonzero([_is_missing(label) for label in Y.tolist()])
+    else:
+        return y
+    if len(absent):
+        row = int(absent[0])
+        raise ValueError(
+            f"Input y contains NaN or None: {Y.tolist()[row]!r} in row {row}; with a teacher -1 marks rows without a label, "
+            "beside text in an array of dtype object, without a teacher drop them"
+        )
+    return y
+
+
+def _is_missing(label: Any) -> bool:
+    same = label == label  # which pandas' NA does not answer
+    return label is None or not isinstance(same, bool | np.bool_) or not same
+
+
+def named_labels(y: NDArray[Any]) -> NDArray[Any]:
+    """The distinct labels in y besides -1, sorted; 0 .. k-1 for probabilities (n, k)."""
+    if y.ndim == 2 and y.shape[1] > 1:
+        return np.arange(y.shape[1])
+    labels = y.reshape(-1)
+    marked = _marked(labels)
+    _refuse_a_mixture(labels, marked)
+    return np.unique(labels[~marked])
+
+
 def read_labels(y: ArrayLike, classes: NDArray[Any] | None, *, taught: bool) -> Labels:
     """Labels (n,), or rows of probabilities (n, k).
 
     classes: those there are, None: those that y names. taught: there is a teacher, so that y = -1 marks rows without a label,
-    unless -1 is among `classes`, or y names fewer than two others (-1 and 1 are two classes).
+    unless -1 is among `classes`, or the labels are -1 and 1, which are two classes.
     """
     Y = np.asarray(y)
     if Y.ndim == 2 and Y.shape[1] > 1:
         return _read_soft(Y, classes)
     Y = column_or_1d(Y, warn=True)
-    check_classification_targets(Y)
     missing = _missing(Y, classes) if taught else np.zeros(len(Y), bool)
-    named = np.unique(Y[~missing])
+    there = Y[~missing]
+    if taught:
+        _refuse_marks_of_text(Y, classes)
+    if len(there):
+        _refuse_a_mixture(Y, missing)
+        check_classification_targets(there)
+    named = np.unique(there)
     known = named if classes is None else np.unique(classes)
     if len(known) < 2:
         what = "no class" if len(known) == 0 else f"one class, {known.tolist()[0]!r}"
-        raise ValueError(f"y names {what}; a classifier needs at least two, and 1 class alone says nothing")
+        beside = _BESIDE if missing.any() else ""
+        raise ValueError(f"y names {what}; a classifier needs at least two, and 1 class alone says nothing{beside}")
     if classes is not None:
         _refuse_strangers(Y, named, known)
     codes = np.full(len(Y), UNLABELLED, np.int64)
-    codes[~missing] = np.searchsorted(known, Y[~missing])
+    codes[~missing] = np.searchsorted(known, there)
     return Labels(known, codes)
 
 
+_BESIDE = (
+    "; -1 marks rows without a label. What y does not name, tell by a fitted estimator as the teacher, by a frame of outputs "
+    "whose columns are named by the classes, or by classes= of partial_fit"
+)
+
+
+def _marked(Y: NDArray[Any]) -> NDArray[np.bool_]:
+    """Where y is the number -1."""
+    if Y.dtype.kind == "O":
+        return np.array([not isinstance(label, str) and label == UNLABELLED for label in Y.tolist()], bool)
+    return Y == UNLABELLED if Y.dtype.kind in "if" else np.zeros(len(Y), bool)
+
+
 def _missing(Y: NDArray[Any], classes: NDArray[Any] | None) -> NDArray[np.bool_]:
-    none = np.zeros(len(Y), bool)
-    if Y.dtype.kind not in "if":
-        return none
-    marked = Y == UNLABELLED
-    if classes is not None:
-        return none if UNLABELLED in classes.tolist() else marked
-    return none if marked.all() or len(np.unique(Y[~marked])) < 2 else marked
+    marked = _marked(Y)
+    signs = classes is None and set(Y[~marked].tolist()) == {1}
+    return np.zeros(len(Y), bool) if signs or (classes is not None and UNLABELLED in classes.tolist()) else marked
+
+
+def _refuse_a_mixture(Y: NDArray[Any], missing: NDArray[np.bool_]) -> None:
+    """Labels of an object array are all text, or none of them."""
+    if Y.dtype.kind != "O":
+        return
+    text = np.array([isinstance(label, str) for label in Y.tolist()], bool)
+    rows = np.flatnonzero(~text & ~missing)
+    if text.any() and len(rows):
+        row = int(rows[0])
+        raise ValueError(
+            f"y holds {Y[row]!r} in row {row} and text elsewhere: labels are of one kind; rows without one (-1) need a teacher"
+        )
+
+
+def _refuse_marks_of_text(Y: NDArray[Any], classes: NDArray[Any] | None) -> None:
+    """An array of text and -1 is all text; "" and "-1" in it are no classes, unless they are named."""
+    if Y.dtype.kind not in "OU":
+        return
+    for mark in ("", str(UNLABELLED)):
+        rows = np.flatnonzero(mark == Y)
+        if len(rows) and (classes is None or mark not in classes.tolist()):
+            raise ValueError(
+                f"y holds the text {mark!r} in row {int(rows[0])}: rows without a label are marked by the number -1, "
+                "beside text in an array of dtype object, np.array([...], dtype=object)"
+            )
 
 
 def _refuse_strangers(Y: NDArray[Any], named: NDArray[Any], known: NDArray[Any]) -> None:

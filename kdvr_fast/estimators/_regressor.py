@@ -10,6 +10,7 @@ from sklearn.base import MultiOutputMixin, RegressorMixin
 from sklearn.metrics import r2_score
 
 from ..backends.base import FloatArray
+from ._attributes import all_or_nothing
 from ._base import KDEstimator, weights_of
 from ._guide import Guide, ask_regressor, value_guide
 from ._task import Task
@@ -60,9 +61,10 @@ class KDRegressor(MultiOutputMixin, RegressorMixin, KDEstimator):  # type: ignor
         Returns:
             The estimator.
         """
-        rows, targets = self._read(X, y, multi_output=True, y_numeric=True)
-        task, score = self._hold_out(self._task(X, rows, targets, sample_weight, teacher_logits), X_val, y_val)
-        self._learn(task, score)
+        with all_or_nothing(self):
+            rows, targets = self._read(X, y, multi_output=True, y_numeric=True)
+            task, score = self._hold_out(self._task(X, rows, targets, sample_weight, teacher_logits), X_val, y_val)
+            self._learn(task, score)
         return self
 
     def partial_fit(
@@ -75,8 +77,9 @@ class KDRegressor(MultiOutputMixin, RegressorMixin, KDEstimator):  # type: ignor
         The arguments are those of `fit`. learning_rate="auto", or None, follows from the rows of each call.
         """
         first = not hasattr(self, "coef_")
-        rows, targets = self._read(X, y, reset=first, multi_output=True, y_numeric=True)
-        self._walk(self._task(X, rows, targets, sample_weight, teacher_logits), first=first)
+        with all_or_nothing(self):
+            rows, targets = self._read(X, y, reset=first, multi_output=True, y_numeric=True)
+            self._walk(self._task(X, rows, targets, sample_weight, teacher_logits), first=first)
         return self
 
     def predict(self, X: ArrayLike) -> FloatArray:
