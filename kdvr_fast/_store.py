@@ -55,10 +55,22 @@ def read(path: Path, kind: str, version: int) -> tuple[dict[str, Any], dict[str,
 
 
 def replace_file(path: Path, write_to: Callable[[Path], object]) -> None:
-    """Have a file written beside `path`, and put it there in one step once it is on the disk."""
+    """Have a file written beside `path`, and put it there in one step once it is on the disk.
+
+    Raises OSError, by the name of `path`, where that is no place for a file.
+    """
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path}: there is no folder {path.parent}; make it first, or name another one")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; name a file in it")
     aside = path.with_name(f".{path.name}.tmp")
     try:
-        write_to(aside)
+        try:
+            write_to(aside)
+        except OSError as error:
+            if error.filename is None or Path(error.filename) != aside:
+                raise
+            raise OSError(error.errno, f"cannot be written: {error.strerror}", str(path)) from None
         _sync(aside)
         os.replace(aside, path)
     except BaseException:

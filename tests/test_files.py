@@ -6,6 +6,8 @@ import doctest
 import gzip
 import importlib
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from test_data import idx_bytes
 
 import kdvr_fast as kd
 import kdvr_fast.files._text as text
+from kdvr_fast.files import _store
 
 SHARED = Path(os.environ.get("KDVR_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
@@ -116,6 +119,39 @@ def test_a_store_is_kept_until_its_source_changes(tmp_path: Path) -> None:
     elsewhere = kd.open_data(path, cache=tmp_path / "there")
     assert elsewhere.rows.data.path.parent.parent == tmp_path / "there"
     assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_of_processes_that_convert_a_file_at_once_one_store_is_left(tmp_path: Path) -> None:
+    path = tmp_path / "rows.svm"
+    code = "import sys, kdvr_fast as kd; sys.stdin.read(1); print(kd.open_data(sys.argv[1]).rows[:].sum())"
+    for lines in ("0 1:1 2:3\n" * 20000, "0 1:2 2:3\n" * 20000):  # the second time a store of the first is there
+        path.write_text(lines)
+        command = [sys.executable, "-c", code, str(path)]
+        many = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+        for process in many:
+            assert process.stdin is not None
+            process.stdin.write("x")
+            process.stdin.close()
+        total = {float(process.stdout.read()) for process in many if process.stdout is not None}
+        assert total == {80000.0 if "1:1" in lines else 100000.0}
+        assert [process.wait() for process in many] == [0] * 4
+        assert len(list(tmp_path.glob("*.kdvr"))) == 1 and not list(tmp_path.glob("*.tmp"))
+
+
+def test_a_store_that_another_process_was_first_to_put_there_stays(tmp_path: Path) -> None:
+    def store(fill: Any) -> _store.Store:
+        return _store.stored(tmp_path / "rows.kdvr", (), np.dtype(np.float32), fill)
+
+    def fill(writer: _store.Writer) -> dict[str, Any]:
+        writer.add(np.ones((2, 2), np.float32))
+        return {}
+
+    def late(writer: _store.Writer) -> dict[str, Any]:
+        store(fill)
+        (tmp_path / "rows.kdvr" / "theirs").touch()
+        return fill(writer)
+
+    assert (store(late).folder / "theirs").exists() and [p.name for p in tmp_path.iterdir()] == ["rows.kdvr"]
 
 
 def test_what_fails_leaves_no_store(tmp_path: Path) -> None:

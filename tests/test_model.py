@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -174,6 +175,23 @@ def test_every_truncation_and_every_flipped_byte_is_told(file):
             assert str(file) in str(error)
         else:  # a byte that means nothing: a space of the header
             np.testing.assert_array_equal(model.coef, fitted("softmax")[0].coef)
+
+
+def test_a_place_that_takes_no_file_is_named_with_what_to_do(tmp_path, monkeypatch):
+    run = kd.solve([[0.0], [1.0]], [0, 1], loss="logistic", batch_size=1, epochs=1)
+    with pytest.raises(FileNotFoundError, match=r"nowhere: there is no folder .*none; make it first") as caught:
+        kd.save(run, tmp_path / "none" / "nowhere")
+    assert ".tmp" not in str(caught.value)
+    with pytest.raises(IsADirectoryError, match="is a folder; name a file in it"):
+        kd.save(run, tmp_path)
+
+    def full(aside, contents):
+        raise OSError(28, "No space left on device", str(aside))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match=r"cannot be written: No space left on device: '.*/model'") as caught:
+        kd.save(run, tmp_path / "model")
+    assert ".tmp" not in str(caught.value) and list(tmp_path.iterdir()) == []
 
 
 def test_foreign_files(tmp_path):

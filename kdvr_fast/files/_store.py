@@ -7,11 +7,13 @@ is there as a whole or not at all, and it is made anew when a source file has an
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -185,14 +187,29 @@ def stored(folder: Path, sources: Sequence[Path], dtype: np.dtype[Any], fill: Ca
             raise ValueError(f"{sources[0] if sources else 'the chunks'}: there are no rows")
         meta = {"version": _VERSION, "sources": files, "n": writer.n, "d": writer.d, "arrays": writer.arrays, **more}
         (aside / "meta.json").write_text(json.dumps(meta))
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.rename(aside, folder)
+        _put(aside, folder, files)
     except BaseException:
         writer.close()
         shutil.rmtree(aside, ignore_errors=True)
         raise
     return Store(folder, json.loads(json.dumps(meta)))
+
+
+def _put(aside: Path, folder: Path, files: list[list[Any]]) -> None:
+    """Give a new store its name, unless another process has put one of the same sources there meanwhile."""
+    lock = os.open(folder.parent, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks: then one of two who come at once is told that the name is taken
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        found = _read_meta(folder)
+        if found is not None and found["sources"] == files:
+            shutil.rmtree(aside)
+            return
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.rename(aside, folder)
+    finally:
+        os.close(lock)
 
 
 def _read_meta(folder: Path) -> dict[str, Any] | None:
