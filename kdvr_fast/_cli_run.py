@@ -13,8 +13,8 @@ import json
 import math
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -23,15 +23,16 @@ import numpy as np
 
 from . import _cli_data as files
 from . import _spec, _store
+from ._cli_reading import Reading
 from ._job import Progress
 from ._keeping import history_of
 from .checkpoint import Checkpoint
 from .losses import LOSSES
 from .model import Model, save
-from .result import ConvergenceWarning, Result, Status
+from .result import ConvergenceWarning, DivergenceError, Result, Status
 from .solve import solve
 
-_PATHS = ("data", "labels", "teacher", "teacher_logits", "teacher_proba", "validation", "validation_labels")
+_PATHS = ("data", "labels", "teacher", "teacher_logits", "teacher_proba", "validation", "validation_labels", "cache")
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,14 @@ class Config:
 
     data: str
     labels: str | None = None
+    target: str | None = None
+    features: str | None = None
+    categorical: str | None = None
+    scale: str | None = None
+    missing: str = "error"
+    dtype: str = "float32"
+    cache: str | None = None
+    memory_limit: str | None = None
     loss: str = "softmax"
     method: str = "sgd"
     hidden: str | None = None
@@ -78,8 +87,12 @@ class Config:
             if not isinstance(value, tuple(allowed)) or (isinstance(value, bool) and bool not in allowed):
                 raise ValueError(f"{where}: {name} = {value!r} is of the wrong type; expected {known[name]}")
         if "data" not in given:
-            raise ValueError(f"{where}: no data; name a file of rows")
+            raise ValueError(f"{where}: no data; name a file of rows, or a folder of them")
         return cls(**given)
+
+    def reading(self) -> Reading:
+        """How its rows are read."""
+        return Reading(**{f.name: getattr(self, f.name) for f in fields(Reading)})
 
     def text(self) -> str:
         """As TOML; what is None is left out."""
@@ -177,30 +190,31 @@ def plain(value: Any) -> Any:
 def run(config: Config, folder: Folder, callbacks: Sequence[Any] = ()) -> tuple[Result, dict[str, Any] | None]:
     """Carry out a run from where its folder has it; the metrics are None where it was interrupted.
 
-    Raises what `solve` raises. Settings that are refused leave the folder as it was; after a divergence there is neither model
-    nor metrics.
+    Raises what `solve` raises. What is refused before the first epoch leaves the folder as it was; after a divergence there is
+    neither model nor metrics.
     """
-    data, held = _read(config.data, config.labels, "labels"), None
+    how = config.reading()
+    data = files.read(Path(config.data), _path(config.labels), how, loss=config.loss)
+    held = None
     if config.validation is not None:
-        held = _read(config.validation, config.validation_labels, "validation_labels")
-    y, classes = files.encode(data.y, config.loss)
-    options = _options(config, classes)
+        aside = Reading(dtype=how.dtype, cache=how.cache, memory_limit=how.memory_limit)
+        held = files.read(
+            Path(config.validation), _path(config.validation_labels), aside, loss=config.loss, like=files.Like.data(data)
+        )
+    options = _options(config, data.classes)
     checkpoint = None
     if options["method"].plan().full_batch is None:
         checkpoint = Checkpoint(folder.checkpoint, seconds=config.checkpoint_seconds, resume=True)
-
-    def log(progress: Progress) -> None:
-        folder.append(progress.row)
-
-    with _begun(folder, config), warnings.catch_warnings():
+    X, y = data.for_solve()
+    with _begun(folder, config) as log, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "interrupted after", RuntimeWarning)  # told by the command,
         warnings.simplefilter("ignore", ConvergenceWarning)  # and so is this
         folder.write_log([] if checkpoint is None else history_of(checkpoint))
-        result = solve(data.X, y, **options, callbacks=[log, *callbacks], checkpoint=checkpoint)
+        result = solve(X, y, **options, callbacks=[log, *callbacks], checkpoint=checkpoint)
     folder.write_log(list(result.history))
     if result.status is Status.INTERRUPTED:
         return result, None
-    model = replace(Model.of(result), classes=classes)
+    model = _model(result, data)
     save(model, folder.model)
     metrics = _metrics(result, model, config, data, held)
     text = json.dumps(plain(metrics), indent=2) + "\n"
@@ -208,27 +222,43 @@ def run(config: Config, folder: Folder, callbacks: Sequence[Any] = ()) -> tuple[
     return result, metrics
 
 
+def _model(result: Result, data: files.Data) -> Model:
+    """The model of a run, with what its classes and features are called and how its table was read."""
+    model = Model.of(result)
+    info = model.info if data.kept is None else model.info | {"table": vars(data.kept)}
+    return replace(model, classes=data.classes, feature_names=data.feature_names, info=info)
+
+
 @contextmanager
-def _begun(folder: Folder, config: Config) -> Iterator[None]:
-    """Write the settings, and take them back if they are refused."""
+def _begun(folder: Folder, config: Config) -> Iterator[Callable[[Progress], None]]:
+    """Write the settings, and take them back if no epoch is walked with them. Gives what logs an epoch."""
+    made = [part for part in (folder.path, *folder.path.parents) if not part.exists()]
     before = folder.config.read_text() if folder.config.exists() else None
+    walked: list[int] = []
+
+    def log(progress: Progress) -> None:
+        walked.append(progress.epoch)
+        folder.append(progress.row)
+
     folder.begin(config)
     try:
-        yield
-    except (TypeError, ValueError):
-        if before is not None:
-            _store.replace_file(folder.config, lambda aside: aside.write_text(before))
-        elif not folder.checkpoint.exists():
-            folder.config.unlink()
-            folder.log.unlink(missing_ok=True)
+        yield log
+    except Exception as error:
+        if not walked and not isinstance(error, DivergenceError):
+            _take_back(folder, before, made)
         raise
 
 
-def _read(data: str, labels: str | None, what: str) -> files.Data:
-    made = files.read(Path(data), _path(labels))
-    if made.y is None:
-        raise ValueError(f"{data} has no targets: name a file of them ({what})")
-    return made
+def _take_back(folder: Folder, before: str | None, made: Sequence[Path]) -> None:
+    """The folder as it was: with the settings of before, or without any and without the folders that were made."""
+    if before is not None:
+        _store.replace_file(folder.config, lambda aside: aside.write_text(before))
+    elif not folder.checkpoint.exists():
+        folder.config.unlink(missing_ok=True)
+        folder.log.unlink(missing_ok=True)
+        with suppress(OSError):  # what others put there stays
+            for part in made:
+                part.rmdir()
 
 
 def _options(config: Config, classes: Any) -> dict[str, Any]:
@@ -245,35 +275,39 @@ def _options(config: Config, classes: Any) -> dict[str, Any]:
     }
     if method.plan().full_batch is None:
         options["learning_rate"] = _spec.learning_rate(config.learning_rate)
+    options["sampling"] = _spec.sampling(config.sampling)
     same = ("loss", "batch_size", "epochs", "tol", "alpha", "l1_ratio", "fit_intercept", "momentum", "nesterov", "average")
-    return options | {name: getattr(config, name) for name in (*same, "sampling", "backend")}
+    return options | {name: getattr(config, name) for name in (*same, "backend")}
 
 
 def _metrics(result: Result, model: Model, config: Config, train: files.Data, held: files.Data | None) -> dict[str, Any]:
     last = result.history.rows[-1] if result.epochs else {}
-    figures = score(model, train.X, train.y)
+    figures = score(model, train)
     if config.objective:
         figures |= {name: last.get(name) for name in ("objective", "grad_norm")}
     metrics: dict[str, Any] = {"status": str(result.status), "message": result.message}
     metrics |= {"epochs": result.epochs, "backend": result.backend}
     metrics |= {name: last.get(name) for name in ("grad_evals", "seconds", "lam", "learning_rate")} | {"train": figures}
     if held is not None:
-        metrics["validation"] = score(model, held.X, held.y)
+        metrics["validation"] = score(model, held)
     return metrics
 
 
-def score(model: Model, X: Any, y: Any) -> dict[str, Any]:
+def score(model: Model, data: files.Data) -> dict[str, Any]:
     """Rows, mean loss (no penalty), and of classes the share that is predicted right."""
-    rule = LOSSES[model.loss]
-    targets, _ = files.encode(y, model.loss, model.labels)
-    Z = np.asarray(model.decision_function(X), np.float64)
-    if rule.targets != "classes" and targets.ndim == 1:
-        targets = targets[:, None].astype(np.float64)
-    figures: dict[str, Any] = {"rows": len(Z), "loss": float(rule.value(targets, Z).mean())}
-    if rule.targets != "real":
-        right = (Z[:, 0] > 0) == (targets[:, 0] > 0.5) if rule.targets == "unit" else Z.argmax(axis=1) == _labels(targets)
-        figures["accuracy"] = float(right.mean())
-    return figures
+    rule, n, total, right = LOSSES[model.loss], 0, 0.0, 0
+    for X, y in data.chunks():
+        Z = np.asarray(model.decision_function(X), np.float64)
+        if rule.targets != "classes":
+            y = y.reshape(Z.shape).astype(np.float64)
+        elif y.ndim == 1:
+            y = y.astype(np.int64)
+        n, total = n + len(Z), total + float(rule.value(y, Z).sum())
+        if rule.targets != "real":
+            found = (Z[:, 0] > 0) == (y[:, 0] > 0.5) if rule.targets == "unit" else Z.argmax(axis=1) == _labels(y)
+            right += int(found.sum())
+    figures: dict[str, Any] = {"rows": n, "loss": total / n}
+    return figures if rule.targets == "real" else figures | {"accuracy": right / n}
 
 
 def _labels(targets: Any) -> Any:

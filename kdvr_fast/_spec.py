@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from typing import Any
 
+from ._blocks import Blocks
 from .deep import DeepLinear
 from .methods import METHODS, Method
 from .schedules import Constant, Cosine, Exponential, Geometric, Inverse, LearningRate
@@ -63,6 +64,18 @@ def model(hidden: str | None, init: str | None) -> DeepLinear | None:
             raise ValueError(f"hidden={hidden!r}: {width!r} is no width; write integers with commas between, such as 512,512")
     made: Any = {} if init is None else {"init": init}
     return DeepLinear(widths=[int(width) for width in widths], **made)
+
+
+def sampling(text: str) -> str | Blocks:
+    """The name of a sampling, or the blocks of a word.
+
+    >>> sampling("blocks:rows=512,window=4096")
+    Blocks(rows=512, window=4096)
+    """
+    if text in ("shuffle", "replacement"):
+        return text
+    made: Blocks = _make(text, {"blocks": Blocks}, "sampling is shuffle, replacement or blocks;")
+    return made
 
 
 def _make(text: str, kinds: Mapping[str, Any], what: str) -> Any:

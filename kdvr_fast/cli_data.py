@@ -8,7 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .cli_model import AsJson, RowsPath, open_model, shown
+from .cli_model import (
+    AsJson,
+    Cache,
+    Categorical,
+    Features,
+    Labels,
+    RowsPath,
+    Scale,
+    Target,
+    how_to_read,
+    open_model,
+    save_npy,
+    shown,
+)
 
 if TYPE_CHECKING:
     from ._cli_data import Data
@@ -17,7 +30,11 @@ if TYPE_CHECKING:
 
 def stats(
     data: RowsPath,
-    labels: Annotated[Path | None, typer.Option(help="Targets: .npy, IDX, or text with one a line.")] = None,
+    labels: Labels = None,
+    target: Target = None,
+    features: Features = None,
+    categorical: Categorical = None,
+    scale: Scale = None,
     loss: Annotated[str, typer.Option(help="squared, logistic or softmax.")] = "softmax",
     model: Annotated[Path | None, typer.Option(help="Where: a model file or a run's folder. Default: zero weights.")] = None,
     teacher: Annotated[Path | None, typer.Option(help="Model file of a teacher.")] = None,
@@ -40,12 +57,12 @@ def stats(
     from .layer_statistics import layer_stats
     from .statistics import gradient_stats
 
-    rows, at = files.read(data, labels), None if model is None else open_model(model)
-    if rows.y is None:
-        raise ValueError(f"{data} has no targets: name a file of them with --labels")
+    at = None if model is None else open_model(model)
     if at is not None:
         loss = at.loss
-    y, classes = files.encode(rows.y, loss, None if at is None else at.labels)
+    how = how_to_read(target=target, features=features, categorical=categorical, scale=scale)
+    rows = files.read(data, labels, how, loss=loss, like=None if at is None else files.Like.model(at))
+    y, classes = rows.y, rows.classes
     guide = files.teacher(teacher, teacher_logits, teacher_proba, loss=loss, classes=classes)
     if at is None:
         k = 1 if loss == "logistic" else len(classes) if classes is not None else y.shape[1] if y.ndim == 2 else 1
@@ -75,14 +92,23 @@ def _figures(made: Any) -> dict[str, Any]:
 
 
 def convert(
-    source: Annotated[Path, typer.Argument(help="Rows (LIBSVM text, IDX, .npy, .npz), a model file or a run's folder.")],
+    source: Annotated[Path, typer.Argument(help="Rows of any kind that `kdvr train` reads, a model file or a run's folder.")],
     target: Annotated[Path, typer.Argument(help="Of rows .npy (dense) or .npz (CSR); of a model .onnx.")],
-    labels_out: Annotated[Path | None, typer.Option(help="Where to write the targets of LIBSVM text, .npy.")] = None,
+    labels_out: Annotated[
+        Path | None, typer.Option(help="Where to write the targets of LIBSVM text or a column, .npy.")
+    ] = None,
+    labels_column: Annotated[str | None, typer.Option(help="The column of a table that has the targets.")] = None,
+    features: Features = None,
+    categorical: Categorical = None,
+    scale: Scale = None,
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
+    cache: Cache = None,
 ) -> None:
     """Write rows as .npy or .npz, which are read at once and in place; or a model as ONNX.
 
     Example: kdvr convert train.svm train.npz --labels-out y.npy
+
+    Example: kdvr convert trips.csv trips.npz --categorical city --labels-column late --labels-out late.npy
 
     Example: kdvr convert student student.onnx
     """
@@ -97,22 +123,18 @@ def convert(
         return
     if target.suffix not in (".npy", ".npz") or dtype not in ("float32", "float64"):
         raise typer.BadParameter(f"{target}, {dtype}: write rows to .npy or .npz as float32 or float64, a model to .onnx")
-    data = files.read(source)
+    how = how_to_read(target=labels_column, features=features, categorical=categorical, scale=scale, dtype=dtype, cache=cache)
+    data = files.read(source, how=how)
     if labels_out is not None:
         if data.y is None:
-            raise typer.BadParameter(f"{source} has no targets of its own", param_hint="--labels-out")
+            raise typer.BadParameter(
+                f"{source} has no targets of its own; of a table name --labels-column", param_hint="--labels-out"
+            )
         targets = data.y.astype(np.int64) if (data.y == np.round(data.y)).all() else data.y
-        replace_file(labels_out, lambda aside: _save_npy(aside, targets))
+        replace_file(labels_out, lambda aside: save_npy(aside, targets))
     replace_file(target, lambda aside: _save_rows(aside, data, target.suffix == ".npz", dtype))
     n, d = data.X.shape
     typer.echo(f"{n:,} x {d:,} {dtype} written to {target.resolve()}")
-
-
-def _save_npy(path: Path, values: object) -> None:
-    import numpy as np
-
-    with path.open("wb") as file:
-        np.save(file, np.asarray(values), allow_pickle=False)
 
 
 def _save_rows(path: Path, data: Data, sparse: bool, dtype: str) -> None:
@@ -120,6 +142,6 @@ def _save_rows(path: Path, data: Data, sparse: bool, dtype: str) -> None:
 
     X = data.X.astype(dtype)
     if not sparse:
-        return _save_npy(path, X.toarray() if issparse(X) else X)
+        return save_npy(path, X.toarray() if issparse(X) else X)
     with path.open("wb") as file:
         save_npz(file, csr_array(X))

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .cli_model import Cache, Categorical, Features, Labels, MemoryLimit, Scale, Target
+
 if TYPE_CHECKING:
     from ._cli_run import Config, Folder
     from ._job import Callback
@@ -23,9 +25,21 @@ def train(
     context: typer.Context,
     data: Annotated[
         Path | None,
-        typer.Argument(help="Rows: .npy, .npz (CSR), LIBSVM text (.svm), IDX.", show_default=False),
+        typer.Argument(
+            help="Rows: .npy, .npz (CSR), LIBSVM text, IDX, Parquet, Arrow, CSV; or a folder of such files.", show_default=False
+        ),
     ] = None,
-    labels: Annotated[Path | None, typer.Option(help="Targets: .npy, IDX, or text with one a line.")] = None,
+    labels: Labels = None,
+    target: Target = None,
+    features: Features = None,
+    categorical: Categorical = None,
+    scale: Scale = None,
+    missing: Annotated[
+        str | None, typer.Option(help="Rows of a table that miss a value: error, drop or zero. Default: error.")
+    ] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32 or float64, of rows that are converted. Default: float32.")] = None,
+    cache: Cache = None,
+    memory_limit: MemoryLimit = None,
     config: Annotated[Path | None, typer.Option(help="TOML file of settings; options override it.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Folder of a run to go on with; takes --epochs and --threads.")] = None,
     output_dir: Annotated[Path, typer.Option(help="Folder of the run; must not have one.")] = Path("kdvr_run"),
@@ -52,8 +66,14 @@ def train(
     alpha: Annotated[float | None, typer.Option(help="Weight of the penalty. Default: 0.")] = None,
     l1_ratio: Annotated[float | None, typer.Option(help="L1 part of the penalty. Default: 0.")] = None,
     momentum: Annotated[float | None, typer.Option(help="Momentum coefficient. Default: 0.")] = None,
+    nesterov: Annotated[bool | None, typer.Option(help="Nesterov's momentum. Default: no.")] = None,
+    average: Annotated[bool | None, typer.Option(help="Mean of the weights over all steps. Default: no.")] = None,
+    fit_intercept: Annotated[bool | None, typer.Option(help="An intercept. Default: yes.")] = None,
+    sampling: Annotated[
+        str | None, typer.Option(help="shuffle, replacement or blocks:rows=1024,window=65536. Default: shuffle.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the row order. Default: 0.")] = None,
-    validation: Annotated[Path | None, typer.Option(help="Rows to score the model on at the end.")] = None,
+    validation: Annotated[Path | None, typer.Option(help="Rows to score the model on at the end, read as the others.")] = None,
     validation_labels: Annotated[Path | None, typer.Option(help="Their targets.")] = None,
     backend: Annotated[str | None, typer.Option(help="Engine. Default: auto.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads, at most.")] = None,
@@ -67,6 +87,8 @@ def train(
     Example: kdvr train rows.npy --labels y.npy --method kd:lam=0.7 --teacher big.safetensors --output-dir student
 
     Example: kdvr train rows.npy --labels y.npy --hidden 512,512 --output-dir deep
+
+    Example: kdvr train trips/ --target late --categorical city --loss logistic --learning-rate 0.05 --memory-limit 200MB
 
     Example: kdvr train --config run.toml --seed 1 --output-dir run1
     """

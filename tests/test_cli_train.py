@@ -211,9 +211,8 @@ def test_rows_of_every_format_are_the_same_task(rows):
     }.items():
         given = () if labels is None else ("--labels", str(rows / labels))
         out = rows / name.replace(".", "_")
-        assert (
-            run("train", str(rows / name), *given, "--epochs", "2", "--learning-rate", "0.1", "--output-dir", str(out))[0] == 0
-        )
+        assert run("train", str(rows / name), *given, "--epochs", "2", "--learning-rate", "0.1", "--dtype", "float64",
+                   "--output-dir", str(out))[0] == 0  # fmt: skip
         made[name] = kd.load(out / "model.safetensors")
         assert made[name].classes.tolist() == [1, 2, 5]
     for model in made.values():
