@@ -95,6 +95,8 @@ def read(
 
 def _read(path: Path, labels: Path | None, how: Reading, kind: str, loss: str | None, like: Like | None) -> Data:
     columns, kept = None, None
+    if labels is not None and not labels.is_file():
+        raise FileNotFoundError(f"{labels}: there is no such file of targets{'; a column is --target' * (kind in TABLES)}")
     if kind in TABLES:
         columns, kept = _columns(path, labels, how, kind, loss, like)
     elif how.names_columns:
@@ -219,8 +221,6 @@ def _beside(
 
 def read_targets(path: Path) -> NDArray[Any]:
     """Targets of a file: .npy, IDX (gz too), or text with one a line."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such file")
     if path.suffix == ".npy":
         return np.asarray(np.load(path, allow_pickle=False))
     if path.suffix in (".txt", ".csv"):
@@ -263,26 +263,39 @@ def _valued(found: NDArray[Any], loss: str | None) -> NDArray[Any]:
     return found.astype(np.int64) if found.dtype.kind == "f" and (found == np.round(found)).all() else found
 
 
-# -- teachers ----------------------------------------------------------------------------------------------------------
+# -- models -----------------------------------------------------------------------------------------------------------
 
 
-def teacher(
-    model: Path | None, logits: Path | None, proba: Path | None, *, loss: str, classes: NDArray[Any] | None
-) -> Teacher | None:
+def open_model(path: Path) -> Model:
+    """The model of a file, or of a run's folder."""
+    file = path / "model.safetensors" if path.is_dir() else path
+    if path.is_dir() and not file.exists():
+        unfinished = (path / "config.toml").exists()
+        remedy = f"finish the run with `kdvr train --resume {path}`" if unfinished else "name a model file or a run's folder"
+        raise FileNotFoundError(f"{path} has no {file.name}: {remedy}")
+    return load(file)
+
+
+def teacher(model: Path | None, logits: Path | None, proba: Path | None, *, loss: str, data: Data) -> Teacher | None:
     """The teacher of at most one file: a model's (or of a run's folder), or stored outputs (.npy, memory-mapped).
 
-    loss, classes: of the targets. A model of other classes, or of values where there are classes, is an error.
+    A model of other classes or columns than the data, or of values where there are classes, is an error.
     """
     if sum(given is not None for given in (model, logits, proba)) > 1:
         raise ValueError("teacher, teacher_logits and teacher_proba: pass one of them")
     if model is not None:
-        known = load(model / "model.safetensors" if model.is_dir() else model)
+        known, classes, names = open_model(model), data.classes, data.feature_names
         if (known.labels is None) != (LOSSES[loss].targets == "real"):
             raise ValueError(f"the teacher {model} has loss={known.loss!r}, which does not go with loss={loss!r}")
         if classes is not None and known.labels is not None and not np.array_equal(known.labels, classes):
             raise ValueError(
                 f"the teacher {model} knows the classes {known.labels[:10].tolist()}, the targets are {classes[:10].tolist()}; "
                 "its outputs must be of the same classes in the same order"
+            )
+        if None not in (known.feature_names, names) and known.feature_names != names:
+            raise ValueError(
+                f"the teacher {model} knows the features {_some(known.feature_names)}, the rows have {_some(names)}; "
+                "they must be the same in the same order"
             )
         return known.teacher()
     for path, make in ((logits, Teacher.logits), (proba, Teacher.probabilities)):

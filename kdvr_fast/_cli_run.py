@@ -201,7 +201,7 @@ def run(config: Config, folder: Folder, callbacks: Sequence[Any] = ()) -> tuple[
         held = files.read(
             Path(config.validation), _path(config.validation_labels), aside, loss=config.loss, like=files.Like.data(data)
         )
-    options = _options(config, data.classes)
+    options = _options(config, data)
     checkpoint = None
     if options["method"].plan().full_batch is None:
         checkpoint = Checkpoint(folder.checkpoint, seconds=config.checkpoint_seconds, resume=True)
@@ -261,14 +261,16 @@ def _take_back(folder: Folder, before: str | None, made: Sequence[Path]) -> None
                 part.rmdir()
 
 
-def _options(config: Config, classes: Any) -> dict[str, Any]:
+def _options(config: Config, data: files.Data) -> dict[str, Any]:
     """What `solve` is told beside the data."""
+    if data.files is not None and config.learning_rate == "auto":
+        raise ValueError("the learning rate auto looks at all rows in memory: with a memory limit pass a number, or a schedule")
     teacher = [_path(p) for p in (config.teacher, config.teacher_logits, config.teacher_proba)]
     method = _spec.method(config.method)
     options: dict[str, Any] = {
         "method": method,
         "model": _spec.model(config.hidden, config.init),
-        "teacher": files.teacher(*teacher, loss=config.loss, classes=classes),
+        "teacher": files.teacher(*teacher, loss=config.loss, data=data),
         "random_state": config.seed,
         "track": "objective" if config.objective else (),
         "n_threads": config.threads,

@@ -235,10 +235,10 @@ def _check_memory(limit: int, *, window: int, windows: int, chunks: int) -> None
     """Raise where two windows and two chunks of a pass are over the limit."""
     if windows + chunks > limit:
         fits = int(window * max(limit - chunks, 0) / windows * 0.95)
-        remedy = f"sampling=Blocks(window={fits}), or a" if fits else "a"
+        remedy = f"sampling=Blocks(window={fits}) (for kdvr blocks:window={fits}), or a" if fits else "a"
         raise ValueError(
             f"two windows of {window} rows take {windows} bytes and chunks for passes {chunks}, together more than "
-            f"memory_limit={limit}: use {remedy} larger memory_limit in open_data"
+            f"memory_limit={limit}: use {remedy} larger memory_limit"
         )
 
 

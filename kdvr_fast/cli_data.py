@@ -18,7 +18,6 @@ from .cli_model import (
     Scale,
     Target,
     how_to_read,
-    open_model,
     save_npy,
     shown,
 )
@@ -57,13 +56,13 @@ def stats(
     from .layer_statistics import layer_stats
     from .statistics import gradient_stats
 
-    at = None if model is None else open_model(model)
+    at = None if model is None else files.open_model(model)
     if at is not None:
         loss = at.loss
     how = how_to_read(target=target, features=features, categorical=categorical, scale=scale)
     rows = files.read(data, labels, how, loss=loss, like=None if at is None else files.Like.model(at))
     y, classes = rows.y, rows.classes
-    guide = files.teacher(teacher, teacher_logits, teacher_proba, loss=loss, classes=classes)
+    guide = files.teacher(teacher, teacher_logits, teacher_proba, loss=loss, data=rows)
     if at is None:
         k = 1 if loss == "logistic" else len(classes) if classes is not None else y.shape[1] if y.ndim == 2 else 1
         coef, intercept = np.zeros((k, rows.X.shape[1])), np.zeros(k)
@@ -118,7 +117,7 @@ def convert(
     from ._store import replace_file
 
     if target.suffix == ".onnx":
-        open_model(source).to_onnx(target)
+        files.open_model(source).to_onnx(target)
         typer.echo(f"model written to {target.resolve()}")
         return
     if target.suffix not in (".npy", ".npz") or dtype not in ("float32", "float64"):

@@ -36,13 +36,6 @@ def how_to_read(**given: Any) -> Reading:
     return Reading(**{name: str(value) for name, value in given.items() if value is not None})
 
 
-def open_model(path: Path) -> Any:
-    """The model of a file, or of a run's folder."""
-    from .model import load
-
-    return load(path / "model.safetensors" if path.is_dir() else path)
-
-
 def shown(value: int | float | str) -> str:
     """A figure as a person reads it."""
     return value if isinstance(value, str) else f"{value:,}" if isinstance(value, int) else f"{value:.6g}"
@@ -74,7 +67,7 @@ def predict(
 
     if out is not None:
         _check_npy(out)
-    fitted = open_model(model)
+    fitted = files.open_model(model)
     rows = files.read(data, how=how_to_read(cache=cache, memory_limit=memory_limit), like=files.Like.model(fitted))
     parts = (fitted.predict_proba(X) if proba else fitted.predict(X) for X, _ in rows.chunks())
     if out is not None:
@@ -113,7 +106,7 @@ def evaluate(
     from . import _cli_data as files
     from ._cli_run import plain, score
 
-    fitted, how = open_model(model), how_to_read(target=target, cache=cache, memory_limit=memory_limit)
+    fitted, how = files.open_model(model), how_to_read(target=target, cache=cache, memory_limit=memory_limit)
     figures = score(fitted, files.read(data, labels, how, loss=fitted.loss, like=files.Like.model(fitted)))
     typer.echo(json.dumps(plain(figures)) if as_json else in_words(figures))
 
@@ -136,7 +129,7 @@ def teacher(
     from ._store import replace_file
 
     _check_npy(out)
-    fitted = open_model(model)
+    fitted = files.open_model(model)
     rows = files.read(data, how=how_to_read(cache=cache, memory_limit=memory_limit), like=files.Like.model(fitted))
     n, k = rows.X.shape[0], len(fitted.coef)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -123,7 +123,7 @@ def _report(folder: Folder, settings: Config, as_json: bool) -> None:
 
     again = f"kdvr train --resume {folder.path}"
     try:
-        with _progress(settings.epochs) as watch:
+        with _progress(settings.data) as watch:
             result, metrics = run(settings, folder, [watch])
     except KeyboardInterrupt:
         typer.echo(
@@ -158,8 +158,10 @@ def _interrupted(result: Result, folder: Folder, again: str) -> str:
 
 
 @contextmanager
-def _progress(epochs: int) -> Iterator[Callback]:
+def _progress(data: str) -> Iterator[Callback]:
+    """What is done until the first epoch has ended, then a bar of epochs; on standard error."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (
@@ -168,10 +170,17 @@ def _progress(epochs: int) -> Iterator[Callback]:
         TextColumn("loss {task.fields[loss]}"),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("train", total=epochs, loss="-")
+    console = Console(stderr=True)
+    bar, before = Progress(*columns, console=console), console.status(f"reading {escape(data)}, first epoch")
+    task = bar.add_task("train", total=None, loss="-")
+
+    with ExitStack() as shown:
 
         def watch(progress: Any) -> None:
+            if not bar.live.is_started:
+                before.stop()
+                shown.enter_context(bar)
             bar.update(task, completed=progress.epoch, total=progress.epochs, loss=f"{progress.row['loss']:.6g}")
 
-        yield watch
+        with before:
+            yield watch

@@ -213,6 +213,29 @@ def test_a_teacher_of_stored_outputs_stays_in_a_file_too(files: Path) -> None:
     np.testing.assert_allclose(*made, rtol=1e-5, atol=1e-6)
 
 
+def test_rows_in_files_want_a_learning_rate(files: Path) -> None:
+    asked = error("train", files / "trips", *TRAIN[:-2], "--memory-limit", "2MB", "--output-dir", files / "run")
+    assert "the learning rate auto looks at all rows in memory: with a memory limit pass a number" in asked
+
+
+def test_a_teacher_of_other_columns_is_refused(files: Path) -> None:
+    other = ("--target", "late", "--features", "city", "--categorical", "city", "--loss", "logistic")
+    assert run("train", str(files / "trips"), *other, "--epochs", "1", "--output-dir", str(files / "big"))[0] == 0
+    pq.write_table(trips(200, 1, ("Bern", "Wien", "Rome")), files / "wien.parquet")
+    said = error(
+        "train", files / "wien.parquet", *other, "--method", "kd", "--teacher", files / "big", "--output-dir", files / "s"
+    )
+    assert "knows the features city=Bern, city=Oslo, city=Rome, the rows have city=Bern, city=Rome, city=Wien" in said
+
+
+def test_a_folder_without_a_model_says_how_to_get_one(files: Path) -> None:
+    assert "has no model.safetensors: name a model file" in error("predict", files, files / "test.csv")
+    (files / "config.toml").touch()
+    assert "finish the run with `kdvr train --resume" in error("eval", files, files / "test.csv")
+    late = error("train", files / "test.csv", "--labels", "late", "--output-dir", files / "run")
+    assert "late: there is no such file of targets; a column is --target" in late
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [("lots", "'lots' is no number of bytes; write 200MB"), ("0MB", "is no number of bytes"), ("9KB", "take .* bytes")],

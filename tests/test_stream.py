@@ -216,7 +216,7 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
     del file
     data = kd.open_data(tmp_path / "X.npy", y=np.zeros(n, np.float32), memory_limit=limit)
     asked: dict[str, Any] = {"loss": "squared", "epochs": 1, "batch_size": 50, "track": "objective"}
-    with pytest.raises(ValueError, match=r"memory_limit=12000000: use sampling=Blocks\(window=(\d+)\)") as told:
+    with pytest.raises(ValueError, match=r"memory_limit=12000000: use sampling=Blocks\(window=(\d+)\) \(for kdvr") as told:
         kd.solve(data, **asked)
     window = int(str(told.value).split("window=")[1].split(")")[0])
     tracemalloc.start()

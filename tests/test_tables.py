@@ -156,7 +156,7 @@ def test_categories_that_are_given(tmp_path: Path) -> None:
     [
         ({"y": "lat"}, "there is no column 'lat'; the columns are size, place"),
         ({"y": 3}, "y of a table: pass the name of a column"),
-        ({"y": "late"}, "the feature 'place' is string, not a number: leave it out of Columns"),
+        ({"y": "late"}, "the feature 'place' is string, not a number: leave it out of the features"),
         ({"y": "late", "columns": kd.Columns(features=["when"])}, "the feature 'when' is timestamp"),
         ({"y": "kind", "columns": kd.Columns(features=["size"])}, "the target 'kind' is string: pass classes='fit'"),
         (

@@ -159,7 +159,7 @@ class Encoder:
         if bad.any() and (self.columns.missing == "error" or what != "feature"):
             raise ValueError(
                 f"column {name!r} misses a value in row {self.row + int(bad.argmax())}: "
-                "fill it, or pass Columns(missing='drop' or 'zero')"
+                "fill it, or choose missing='drop' or 'zero'"
             )
         A = np.where(bad[:, None], 0, self._scaled(column, name, what))
         with np.errstate(over="ignore"):
@@ -214,7 +214,7 @@ class Encoder:
             bad = _missing(column)
             if bad.any():
                 raise ValueError(
-                    f"the target {name!r} misses a value in row {self.row + int(bad.argmax())}: pass missing='drop'"
+                    f"the target {name!r} misses a value in row {self.row + int(bad.argmax())}: choose missing='drop'"
                 )
             if self.classes is None and not _is_number(_plain(column).type):
                 raise TypeError(f"the target {name!r} is {column.type}: pass classes='fit' to number its values")
@@ -271,8 +271,8 @@ def _numbers(column: Any, name: str, what: str) -> NDArray[np.float64]:
 
     if not _is_number(column.type):
         raise TypeError(
-            f"the {what} {name!r} is {column.type}, not a number: leave it out of Columns(features=...), "
-            "or name it in Columns(categorical=...)"
+            f"the {what} {name!r} is {column.type}, not a number: leave it out of the features, or name it among the "
+            "categorical columns"
         )
     if not _is_list(column.type):
         return np.asarray(column.cast(pa.float64()).to_numpy(zero_copy_only=False), np.float64)[:, None]
