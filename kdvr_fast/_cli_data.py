@@ -260,7 +260,14 @@ def _valued(found: NDArray[Any], loss: str | None) -> NDArray[Any]:
     if len(found) < 2 or (loss == "logistic" and len(found) != 2):
         wanted = "exactly two" if loss == "logistic" else "at least two"
         raise ValueError(f"loss={loss!r} needs {wanted} classes, the targets have {len(found)}: {found[:5].tolist()}")
-    return found.astype(np.int64) if found.dtype.kind == "f" and (found == np.round(found)).all() else found
+    if found.dtype.kind != "f":
+        return found
+    broken = found[found != np.round(found)]
+    if len(broken):
+        raise ValueError(
+            f"the targets are numbers such as {broken[0]:g}, and loss={loss!r} takes classes: choose the loss squared"
+        )
+    return found.astype(np.int64)
 
 
 # -- models -----------------------------------------------------------------------------------------------------------

@@ -147,14 +147,19 @@ class Folder:
         return self.path / "metrics.json"
 
     def check_free(self) -> None:
-        """Raise FileExistsError where there is a run."""
+        """Raise FileExistsError where there is a run, or no folder."""
+        if self.path.exists() and not self.path.is_dir():
+            raise FileExistsError(f"{self.path} is a file; name a folder for the run (--output-dir)")
         if self.config.exists():
             again = f"go on with `kdvr train --resume {self.path}`"
             raise FileExistsError(f"{self.path} has a run: {again}, or take another folder")
 
     def begin(self, config: Config) -> None:
         """Make the folder of a run, or write its settings anew."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(error.errno, f"the folder of the run cannot be made: {error.strerror}", str(self.path)) from None
         absolute: dict[str, Any] = {name: str(Path(v).resolve()) for name in _PATHS if (v := getattr(config, name)) is not None}
         text = replace(config, **absolute).text()
         _store.replace_file(self.config, lambda aside: aside.write_text(text))

@@ -82,7 +82,8 @@ def stats(
         typer.echo(" " * 24 + "".join(f"{name:<14}" for name in names).rstrip())
     for name, value in figures.items():
         beside = (value, *(layer[name] for layer in layers))
-        typer.echo(f"{name:<24}" + "".join(f"{shown(part):<14}" for part in beside).rstrip())
+        if any(part == part for part in beside):  # what is of a teacher is NaN without one
+            typer.echo(f"{name:<24}" + "".join(f"{shown(part):<14}" for part in beside).rstrip())
 
 
 def _figures(made: Any) -> dict[str, Any]:

@@ -228,6 +228,21 @@ def test_a_teacher_of_other_columns_is_refused(files: Path) -> None:
     assert "knows the features city=Bern, city=Oslo, city=Rome, the rows have city=Bern, city=Rome, city=Wien" in said
 
 
+def test_values_are_no_classes_and_a_file_is_no_folder(files: Path) -> None:
+    table = pa.table({"x": [1.0, 2.0, 3.0], "y": [0.25, 1.0, 2.5]})
+    csv.write_csv(table, files / "v.csv")
+    said = error("train", files / "v.csv", "--target", "y", "--output-dir", files / "run")
+    assert "the targets are numbers such as 0.25, and loss='softmax' takes classes: choose the loss squared" in said
+    text = error(
+        "train", files / "test.csv", "--target", "late", "--loss", "squared", "--features", "km", "--output-dir", files / "r"
+    )
+    assert "the target 'late' is string: pass classes='fit' to number its values (for kdvr: choose a loss of classes)" in text
+    taken = error("train", files / "test.csv", "--target", "late", "--output-dir", files / "v.csv")
+    assert "v.csv is a file; name a folder for the run" in taken
+    inside = error("train", files / "test.csv", *TRAIN, "--output-dir", files / "v.csv" / "run")
+    assert "the folder of the run cannot be made" in inside
+
+
 def test_a_folder_without_a_model_says_how_to_get_one(files: Path) -> None:
     assert "has no model.safetensors: name a model file" in error("predict", files, files / "test.csv")
     (files / "config.toml").touch()

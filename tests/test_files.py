@@ -154,6 +154,16 @@ def test_a_store_that_another_process_was_first_to_put_there_stays(tmp_path: Pat
     assert (store(late).folder / "theirs").exists() and [p.name for p in tmp_path.iterdir()] == ["rows.kdvr"]
 
 
+def test_others_may_read_a_store_as_the_umask_lets_them(tmp_path: Path) -> None:
+    (tmp_path / "rows.svm").write_text("0 1:1\n")
+    before = os.umask(0o027)
+    try:
+        store = kd.open_data(tmp_path / "rows.svm").rows.data.path.parent
+    finally:
+        os.umask(before)
+    assert store.stat().st_mode & 0o777 == 0o750 and (store / "data.bin").stat().st_mode & 0o777 == 0o640
+
+
 def test_what_fails_leaves_no_store(tmp_path: Path) -> None:
     path = tmp_path / "rows.svm"
     path.write_text("0 1:1\n" * 50 + "0 1:nan\n")

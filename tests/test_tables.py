@@ -158,6 +158,10 @@ def test_categories_that_are_given(tmp_path: Path) -> None:
         ({"y": 3}, "y of a table: pass the name of a column"),
         ({"y": "late"}, "the feature 'place' is string, not a number: leave it out of the features"),
         ({"y": "late", "columns": kd.Columns(features=["when"])}, "the feature 'when' is timestamp"),
+        (
+            {"columns": kd.Columns(["when"], ["when"])},
+            r"column 'when' holds .*datetime.*, and categories and classes are text or",
+        ),
         ({"y": "kind", "columns": kd.Columns(features=["size"])}, "the target 'kind' is string: pass classes='fit'"),
         (
             {"y": "kind", "classes": ["a"], "columns": kd.Columns(features=["size"])},

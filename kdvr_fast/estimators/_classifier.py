@@ -300,7 +300,7 @@ class KDClassifier(ClassifierMixin, KDEstimator):  # type: ignore[misc]
         return s
 
     def _held_targets(self, y_val: Any) -> NDArray[Any]:
-        return read_labels(y_val, self.classes_, taught=False).best
+        return read_labels(whole(y_val), self.classes_, taught=False).best
 
     def _score_held(self, outputs: FloatArray, task: Task) -> float:
         y = task.y.argmax(axis=1) if task.y.ndim == 2 else task.y > 0.5 if task.y.dtype.kind == "f" else task.y

@@ -117,6 +117,12 @@ class Encoder:
                 values.update(_plain(batch.column(name)).unique().to_pylist())
         for name, values in seen.items():
             found = sorted(v for v in values if v is not None and v == v)
+            other = [v for v in found if not isinstance(v, str | int | float)]
+            if other:
+                raise TypeError(
+                    f"column {name!r} holds {other[0]!r}, and categories and classes are text or numbers: convert it, or leave "
+                    "it out"
+                )
             if name in self.categories:
                 self.categories[name] = found
             else:
@@ -217,7 +223,10 @@ class Encoder:
                     f"the target {name!r} misses a value in row {self.row + int(bad.argmax())}: choose missing='drop'"
                 )
             if self.classes is None and not _is_number(_plain(column).type):
-                raise TypeError(f"the target {name!r} is {column.type}: pass classes='fit' to number its values")
+                raise TypeError(
+                    f"the target {name!r} is {column.type}: pass classes='fit' to number its values "
+                    "(for kdvr: choose a loss of classes)"
+                )
         if self.classes is not None:
             if len(columns) != 1:
                 raise ValueError("classes number the values of one target column; several are given")

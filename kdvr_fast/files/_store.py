@@ -179,23 +179,24 @@ def stored(folder: Path, sources: Sequence[Path], dtype: np.dtype[Any], fill: Ca
         raise OSError(
             f"{folder.parent}: rows cannot be stored there ({error.strerror}): pass cache=folder to open_data"
         ) from error
-    writer = Writer(aside, dtype)
+    made = aside / "rows"  # in it, since what mkdtemp makes is closed to others
+    made.mkdir()
+    writer = Writer(made, dtype)
     try:
         more = fill(writer)
         writer.close()
         if writer.n == 0:
             raise ValueError(f"{sources[0] if sources else 'the chunks'}: there are no rows")
         meta = {"version": _VERSION, "sources": files, "n": writer.n, "d": writer.d, "arrays": writer.arrays, **more}
-        (aside / "meta.json").write_text(json.dumps(meta))
-        _put(aside, folder, files)
-    except BaseException:
+        (made / "meta.json").write_text(json.dumps(meta))
+        _put(made, folder, files)
+    finally:
         writer.close()
         shutil.rmtree(aside, ignore_errors=True)
-        raise
     return Store(folder, json.loads(json.dumps(meta)))
 
 
-def _put(aside: Path, folder: Path, files: list[list[Any]]) -> None:
+def _put(made: Path, folder: Path, files: list[list[Any]]) -> None:
     """Give a new store its name, unless another process has put one of the same sources there meanwhile."""
     lock = os.open(folder.parent, os.O_RDONLY)
     try:
@@ -203,11 +204,10 @@ def _put(aside: Path, folder: Path, files: list[list[Any]]) -> None:
             fcntl.flock(lock, fcntl.LOCK_EX)
         found = _read_meta(folder)
         if found is not None and found["sources"] == files:
-            shutil.rmtree(aside)
             return
         if folder.exists():
             shutil.rmtree(folder)
-        os.rename(aside, folder)
+        os.rename(made, folder)
     finally:
         os.close(lock)
 
