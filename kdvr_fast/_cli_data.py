@@ -69,8 +69,12 @@ class Like:
     @classmethod
     def model(cls, model: Model) -> Like:
         """Rows for a model."""
-        kept = model.info.get("table")
-        return cls(model.coef.shape[1], model.labels, model.feature_names, None if kept is None else Kept(**kept))
+        table = model.info.get("table")
+        try:
+            kept = None if table is None else Kept(**table)
+        except TypeError as error:
+            raise ValueError(f"the model does not say soundly how its table is read: {error}") from None
+        return cls(model.coef.shape[1], model.labels, model.feature_names, kept)
 
     @classmethod
     def data(cls, data: Data) -> Like:

@@ -35,7 +35,8 @@ class Model:
 
     coef (k, d), intercept (k,): float32 or float64. loss: a name of `LOSSES`, which says what z means. layers: W_1 .. W_L of a
     `DeepLinear` model, whose product coef is. classes: values of the labels 0 .. k-1 (0 and 1 for "logistic"), None: these
-    themselves. feature_names: of X's columns, None where there were none. info: where the model came from, as JSON takes it.
+    themselves. feature_names: of X's columns, None where there were none. info: where the model came from, as JSON takes it;
+    "table" in it says which columns `kdvr train` read, and how.
 
     >>> import tempfile
     >>> import kdvr_fast as kd

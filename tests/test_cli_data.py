@@ -94,6 +94,25 @@ def test_a_model_reads_other_tables_by_the_columns_that_it_was_trained_on(files:
     assert "holds a value that is not among its categories in row 0: 'Paris'" in error("predict", out, files / "other.parquet")
 
 
+def test_a_model_of_an_estimator_reads_the_columns_that_it_was_fitted_on(files: Path) -> None:
+    pd = pytest.importorskip("pandas")
+    frame = pd.read_csv(files / "test.csv")
+    frame["far"], frame["late"] = (frame["km"] > 1000).astype(float), (frame["late"] == "yes").astype(int)
+    fitted = kd.KDClassifier().fit(frame[["far", "km"]] / 1000, frame["late"])
+    kd.save(fitted, files / "model")
+    scaled = frame.assign(far=frame["far"] / 1000, km=frame["km"] / 1000)
+    scaled[["late", "km", "city", "far"]].to_csv(files / "other.csv", index=False)
+    figures = json.loads(run("eval", str(files / "model"), str(files / "other.csv"), "--target", "late", "--json")[1])
+    assert figures["accuracy"] == fitted.score(frame[["far", "km"]] / 1000, frame["late"])
+    assert "name a column (--target)" in error("eval", files / "model", files / "other.csv")
+
+
+def test_a_model_that_does_not_say_how_its_table_is_read(files: Path) -> None:
+    model = kd.Model(np.ones((1, 1)), np.zeros(1), "logistic", info={"table": {"columns": 3}})
+    kd.save(model, files / "model")
+    assert "does not say soundly how its table is read" in error("predict", files / "model", files / "test.csv")
+
+
 def test_a_row_that_misses_a_value_is_dropped_in_training_and_never_in_predicting(files: Path) -> None:
     table = trips(60, 3)
     km = table["km"].to_pylist()
