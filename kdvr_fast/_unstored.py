@@ -40,7 +40,7 @@ def check_streamed_run(
     method: Method, plan: Plan, *, model: object, cache_anchor: object, learning_rate: object, sampling: object, order: object
 ) -> None:
     """Raise for what rows in files cannot have: any row at any time."""
-    name, memory = type(method).__name__, "read the rows into memory, data.rows[:]"
+    name, memory = type(method).__name__, "read the rows into memory, data.rows[:] (for kdvr: leave out the memory limit)"
     if plan.update_table:
         raise ValueError(f"{name} keeps a table of a residual a row, rows in files are for SVRG() or LSVRG(); or {memory}")
     if plan.full_batch is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from sklearn.datasets import dump_svmlight_file
 from test_cli import run
 
 import kdvr_fast as kd
-from kdvr_fast import _cli_run, _spec
+from kdvr_fast import _cli_reading, _cli_run, _spec
 from kdvr_fast._cli_reading import Reading
 
 pa = pytest.importorskip("pyarrow", reason="tables are read by pyarrow")
@@ -365,6 +366,18 @@ def test_flags_of_momentum_average_sampling_and_intercept(numbers: Path) -> None
                         average=True, fit_intercept=False, sampling="replacement", learning_rate=0.1, epochs=3,
                         random_state=0)  # fmt: skip
     np.testing.assert_array_equal(kd.load(out / "model.safetensors").coef, expected.coef)
+
+
+def test_methods_that_need_all_rows_say_how_to_have_them_in_memory(files: Path) -> None:
+    for given in (("--method", "lbfgs"), ("--method", "saga"), ("--hidden", "4")):
+        said = error("train", files / "trips", *TRAIN, *given, "--memory-limit", "2MB", "--output-dir", files / "run")
+        assert "(for kdvr: leave out the memory limit)" in said and not (files / "run").exists()
+
+
+@pytest.mark.parametrize("module", [_spec, _cli_reading])
+def test_examples_of_docstrings(module: Any) -> None:
+    found = doctest.testmod(module)
+    assert found.failed == 0 and found.attempted > 0
 
 
 def test_help_says_what_can_be_read() -> None:
