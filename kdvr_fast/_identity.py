@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ._custom import probe
 from ._job import Job
+from ._probabilities import Probabilities
 from ._rows import is_compact, is_sparse
 from ._virtual import is_virtual
 from .files._rows import CsrFileRows, DenseFileRows, in_files
@@ -70,6 +71,8 @@ def _name(schedule: Any) -> str:
 def _table(job: Job) -> tuple[NDArray[Any] | None, ...]:
     """The teacher's table; some rows of it where it stays in files."""
     table = job.teacher_table
+    if isinstance(table, Probabilities):
+        return (table.values,)
     return (table,) if table is None or isinstance(table, np.ndarray) else _rows(table, _sample(job.n))
 
 

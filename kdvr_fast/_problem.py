@@ -93,6 +93,8 @@ def teacher_outputs(teacher: Teacher, problem: Problem, *, temperature: float = 
     """What a session takes of a teacher that is not linear: its table (n, k), or what reads it beside rows in files."""
     p = problem
     if not isinstance(p.y, FileTargets):
+        if temperature == 1.0 and teacher.in_float16:
+            return teacher.stored(p.y, p.loss, p.n_outputs, p.X.dtype, scan=scan)
         return teacher.table(p.X, p.y, p.loss, p.n_outputs, temperature=temperature, scan=scan)
     if teacher.kind == "estimator":
         raise ValueError(

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _validation as check
 from ._layers import product
+from ._probabilities import Probabilities, minus_target
 from .backends.base import FloatArray
 from .losses import Loss
 
@@ -108,7 +109,11 @@ class Teacher:
 
     @classmethod
     def probabilities(cls, P: ArrayLike) -> Teacher:
-        """Stored probabilities: P (n, k) with rows that sum to 1 (checked in `solve`), or (n,) for the logistic loss."""
+        """Stored probabilities: P (n, k) with rows that sum to 1 (checked in `solve`), or (n,) for the logistic loss.
+
+        P may be a memory map, and float16: where the method asks for no temperature the CUDA backend keeps it so on the device,
+        2 bytes a number.
+        """
         return cls("probabilities", _table(P, "teacher probabilities"))
 
     @classmethod
@@ -210,6 +215,18 @@ class Teacher:
             out[rows] = self.block(X[rows], y[rows], rows, loss, k, temperature=temperature, scan=scan)
         return out
 
+    @property
+    def in_float16(self) -> bool:
+        """Whether the teacher is a table of probabilities given in float16."""
+        return self.kind == "probabilities" and bool(self.source.dtype == np.float16)
+
+    def stored(self, y: Any, loss: Loss, k: int, dtype: np.dtype[Any], *, scan: bool = True) -> Probabilities:
+        """`table` at temperature 1, for probabilities in float16, which stay so. dtype: X's."""
+        if scan:
+            for rows in _chunks(len(self.source), k):
+                self._outputs(None, rows, loss, k, scan)
+        return Probabilities(self.source, y, dtype)
+
     def block(
         self, A: Any, y: NDArray[Any], rows: slice, loss: Loss, k: int, *, temperature: float, scan: bool
     ) -> NDArray[Any]:
@@ -218,7 +235,7 @@ class Teacher:
         raw = self.kind == "logits" or not loss.probabilities
         if temperature != 1.0:
             return loss.link(values / temperature) if raw else _temper(values, temperature)
-        return loss.residual(y, values) if raw else _minus_target(values, y)
+        return loss.residual(y, values) if raw else minus_target(values, y)
 
     def _outputs(self, A: Any, rows: slice, loss: Loss, k: int, scan: bool) -> NDArray[np.float64]:
         """Logits or probabilities of some rows, float64 (rows, k)."""
@@ -266,11 +283,3 @@ def _temper(p: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
     q = np.power(q / q.max(axis=1, keepdims=True), 1.0 / temperature)  # the largest becomes 1, so that no row vanishes
     q /= q.sum(axis=1, keepdims=True)
     return np.asarray(q[:, 1:] if single else q, np.float64)
-
-
-def _minus_target(t: NDArray[np.float64], y: NDArray[Any]) -> NDArray[np.float64]:
-    if y.ndim == 2:
-        return np.asarray(t - y, np.float64)
-    r = t.copy()
-    r[np.arange(len(y)), y] -= 1.0
-    return r

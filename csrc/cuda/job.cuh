@@ -11,7 +11,8 @@
 
 namespace kdvr::cuda {
 
-enum Source : int { kNone, kWeights, kTable };
+// What c_i is made of: nothing, the anchor's weights, a table of T, a table of probabilities in float16 (c_i = p_i - y_i).
+enum Source : int { kNone, kWeights, kTable, kStored };
 
 // Sums of a block, in the order of `sums` (kSums doubles a block, the last unused).
 enum Sum : int { kLossSum, kXX, kXT, kTT, kPairXX, kPairXT, kPairTT, kSums = 8 };

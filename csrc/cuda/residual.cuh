@@ -20,6 +20,20 @@ KDVR_INLINE T predict(const T* z, T inverse_temperature, int k, T* p) {
     return Rule::link(p, k);
 }
 
+// A float16 that is neither negative nor infinite. CuPy has subnormal floats flushed, so that none may appear on the way.
+KDVR_INLINE float widened(unsigned short number) {
+    const unsigned bits = number & 0x7fffu;
+    if (bits < 1u << 10) return static_cast<float>(bits) * 5.9604644775390625e-8f;  // subnormal: a multiple of 2^-24
+    return __uint_as_float((bits << 13) + (112u << 23));                            // exponents from base 15 to 127
+}
+
+// A number of a teacher's table: what the anchor's c_j is, or is made of (`kStored`: before the target is taken off).
+template <class T>
+KDVR_INLINE T table_number(const Job<T>& job, Index at) {
+    if (job.source == kTable) return job.table[at];
+    return static_cast<T>(widened(reinterpret_cast<const unsigned short*>(job.table)[at]));
+}
+
 // y_j of a row.
 template <class T>
 KDVR_INLINE T target(const Job<T>& job, Index row, int j) {
@@ -40,8 +54,8 @@ KDVR_INLINE RowSums<T> residual_row(const Job<T>& job, Index row, T* z, T* t, T*
         y_dot_z += y != T(0) ? y * z[j] : T(0);
         rr += r * r;
         p[j] = r;
-        if (job.source == kTable) {
-            t[j] = job.table[row * k + j];
+        if (job.source == kTable || job.source == kStored) {
+            t[j] = table_number(job, row * k + j) - (job.source == kStored ? y : T(0));
         } else if (job.source == kWeights && temperature == T(0)) {
             t[j] -= y;
         }
@@ -81,7 +95,7 @@ KDVR_INLINE RowSums<T> residual_one(const Job<T>& job, Index row, T* z, T* t) {
     T e = 0, unused = 0;
     const T r = Rule::link(value, e) - y;
     T c = 0;
-    if (job.source == kTable) c = job.table[row];
+    if (job.source == kTable || job.source == kStored) c = table_number(job, row) - (job.source == kStored ? y : T(0));
     if (temperature == T(0)) {
         if (job.source == kWeights) c = Rule::link(anchor_value, unused) - y;
     } else if (job.source != kNone) {

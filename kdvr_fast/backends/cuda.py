@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from .._probabilities import Probabilities
 from .._rows import gram, is_compact, is_on_device, is_sparse, row_numbers
 from .._virtual import is_virtual
 from .base import LARGEST, ControlVariate, FloatArray, Pass, Problem, Session, State, Step, Sums, Walk, Work
@@ -52,6 +53,7 @@ class CudaSession:
         self._mean = self._xp.zeros(size, np.float64)
         self._gradient = self._xp.zeros(2 * size if is_sparse(problem.X) else 1, self._dtype)
         self._table: Any = None
+        self._stored: Probabilities | None = None  # what the table holds if it is in float16
         self._averaged = 0
         self._moved = self._cached = self._centered = False
 
@@ -79,14 +81,15 @@ class CudaSession:
         if not (self._cached or self._centered):
             return None
         if self._cached:
-            self._table = self._reader.residuals(weights)
+            self._stored, self._table = None, self._reader.residuals(weights)
         read = self._reader.evaluate(weights, ControlVariate(), {})
         if self._centered:
             self.set_mean(read.grad, read.grad_intercept)
         return read
 
     def anchor_table(self, values: FloatArray, *, mean: bool) -> Pass | None:
-        self._table = self._device.array(values, self._dtype)
+        self._stored = values if isinstance(values, Probabilities) else None
+        self._table = self._device.array(values.values) if self._stored else self._device.array(values, self._dtype)
         if not mean:
             return None
         read = self._reader.evaluate(self._W, ControlVariate(source="table"), {"table": self._table})
@@ -108,7 +111,7 @@ class CudaSession:
         if anchor:
             state["anchor_flags"] = np.array([self._cached, self._centered])
         if table and self._table is not None:
-            state["table"] = self._table.get()
+            state["table"] = self._table.get() if self._stored is None else self._stored[:]
         return state
 
     def set_state(self, state: State) -> None:
@@ -161,6 +164,8 @@ class CudaSession:
     ) -> dict[str, Any]:
         """What kernels of a walk are given, by name."""
         xp, k, b = self._xp, self._k, min(step.batch_size, len(order))
+        if variate.update_table and self._stored is not None:
+            self.anchor_table(self._stored[:], mean=False)  # residuals that are written are of X's type
         if variate.update_table:
             order = _mark_repeats(order, step.batch_size)
         blocks = self._device.blocks
@@ -188,7 +193,7 @@ class CudaSession:
             "statistics": step.statistics,
             "nesterov": step.nesterov,
             "constant_rate": len(rates) == 1,
-            **variate_arguments(variate),
+            **variate_arguments(variate, self._anchors()),
             "use_mean": variate.use_mean,
             "update_table": variate.update_table,
             "lam": variate.lam,

@@ -16,12 +16,14 @@ _PARTIAL_BYTES = 1 << 28  # of the blocks' own gradients
 _CHUNK_NUMBERS = 1 << 22  # of logits of many outputs held at once
 _CHUNK_ROWS = 8192  # whose gradient is summed in X's type before it is added in float64
 _LOGITS, _RESIDUALS, _SCALED = 0, 1, 2  # What of csrc/cuda/pass.cuh
+_SOURCES = ("none", "weights", "table", "stored")  # Source of csrc/cuda/job.cuh
 
 
-def variate_arguments(variate: ControlVariate) -> dict[str, Any]:
-    """What c_i is, as kernels take it."""
+def variate_arguments(variate: ControlVariate, anchors: dict[str, Any]) -> dict[str, Any]:
+    """What c_i is, as kernels take it. anchors: the arrays "anchor" and "table" by name, as far as there are any."""
     T = variate.temperature
-    source = ("none", "weights", "table").index(variate.source)
+    stored = variate.source == "table" and anchors["table"].dtype == np.float16
+    source = _SOURCES.index("stored" if stored else variate.source)
     return {"source": source, "temperature": T or 0.0, "inverse_temperature": 1 / T if T else 0.0}
 
 
@@ -123,7 +125,7 @@ class Reader:
 
     def evaluate(self, weights: Any, variate: ControlVariate, anchors: dict[str, Any]) -> Pass:
         """See `base.Session.evaluate`. anchors: the arrays "anchor" and "table" by name, as far as there are any."""
-        given = {**anchors, **variate_arguments(variate), "statistics": True}
+        given = {**anchors, **variate_arguments(variate, anchors), "statistics": True}
         if self._sparse:
             sums, gradients = self._sparse_pass(weights, given)
         elif self._k <= self._device.tuning.fused_outputs:

@@ -48,6 +48,18 @@ def test_a_reduction_over_blocks_and_warps(dtype, n):
 
 
 @needs_nvrtc
+@pytest.mark.parametrize("formula", ["x[i] * 1e30f", "fmaf(x[i], 1e30f, x[0])", "x[i] + x[i]", "x[i + 1] * 1e-30f"])
+def test_subnormal_floats_count_as_zero_before_and_after(formula):
+    """CuPy compiles with -ftz=true. x[0] = 0, x[1] is subnormal, x[2] is not but its product is."""
+    code = f'extern "C" __global__ void f(const float* x, float* out) {{ int i = 1 + threadIdx.x; *out = {formula}; }}'
+    cp = device()
+    out = cp.full(1, 7, np.float32)
+    run = cp.RawModule(code=code).get_function("f")
+    run((1,), (1,), (cp.asarray(np.array([0, 1e-40, 1e-14], np.float32)), out))
+    assert out.get() == 0
+
+
+@needs_nvrtc
 @both
 def test_shared_memory_within_a_block_of_fewer_than_all_lanes(dtype):
     cp, x = device(), numbers(70, dtype)

@@ -70,6 +70,11 @@ class Builder:
 Maker = Callable[[Builder, Instruction], Operation | None]
 
 
+def _flushing(i: Instruction, function: Callable[..., Any]) -> Callable[..., Any]:
+    """With .ftz subnormal numbers go in and come out as 0."""
+    return (lambda *v: math.flush(function(*map(math.flush, v)))) if {"ftz", "f32"} <= set(i.op) else function
+
+
 def _same(function: Callable[..., Any], *, floats: bool = True, integers: bool = True, count: int = 2) -> Maker:
     """Operands and result of the type that the instruction ends with."""
 
@@ -77,8 +82,7 @@ def _same(function: Callable[..., Any], *, floats: bool = True, integers: bool =
         kind = i.op[-1]
         if not (floats if DTYPES[kind].kind == "f" else integers) or {"cc", "sat", "rp"} & set(i.op):
             return None
-        with_flush = DTYPES[kind].kind == "f" and "ftz" in i.op
-        return b.apply(i, (lambda *v: math.flush(function(*v))) if with_flush else function, [kind] * count, kind)
+        return b.apply(i, _flushing(i, function), [kind] * count, kind)
 
     return make
 
@@ -111,8 +115,8 @@ def _fma(b: Builder, i: Instruction) -> Operation | None:
     if kind not in ("f32", "f64"):
         return None
     if "rn" not in i.op:
-        return b.apply(i, math.fma_down, [kind] * 3, kind) if "rm" in i.op and kind == "f32" else None
-    return b.apply(i, math.fma, [kind] * 3, kind)
+        return b.apply(i, _flushing(i, math.fma_down), [kind] * 3, kind) if "rm" in i.op and kind == "f32" else None
+    return b.apply(i, _flushing(i, math.fma), [kind] * 3, kind)
 
 
 def _shift(function: Callable[..., Any]) -> Maker:

@@ -71,6 +71,7 @@ static const int warpSize = 32;
 
 #define __syncthreads() shim::block_barrier(__LINE__)
 #define __syncwarp(...) shim::warp_barrier(__LINE__ __VA_OPT__(, ) __VA_ARGS__)
+#define __uint_as_float(bits) __builtin_bit_cast(float, static_cast<unsigned>(bits))
 #define __shfl_sync(mask, v, lane, ...) shim::shuffle(shim::kIndex, mask, v, lane, __LINE__ __VA_OPT__(, ) __VA_ARGS__)
 #define __shfl_xor_sync(mask, v, lane, ...) shim::shuffle(shim::kXor, mask, v, lane, __LINE__ __VA_OPT__(, ) __VA_ARGS__)
 #define __shfl_down_sync(mask, v, lane, ...) shim::shuffle(shim::kDown, mask, v, lane, __LINE__ __VA_OPT__(, ) __VA_ARGS__)
