@@ -12,6 +12,7 @@ from problems import make_point, make_problem
 from scipy.sparse import csr_array
 
 import kdvr_fast as kd
+from kdvr_fast._validation_device import on_device
 from kdvr_fast.backends import backend_status
 
 METHODS = {
@@ -86,7 +87,41 @@ class Foreign:
         self.__cuda_array_interface__ = values.__cuda_array_interface__
 
 
-def test_arrays_of_other_libraries_are_read_in_place(cp):
+class ByDlpack:
+    """An array of a library that speaks DLPack alone, as JAX does. `streams`: those that it was asked to be ready for."""
+
+    def __init__(self, values, kind=2):
+        self.values, self.shape, self.kind, self.streams = values, values.shape, kind, []
+
+    def __dlpack_device__(self):
+        return self.kind, 0
+
+    def __dlpack__(self, *, stream, max_version=None, dl_device=None, copy=None):
+        self.streams.append(stream)
+        return self.values._host.__dlpack__()
+
+
+class FirstDlpack(ByDlpack):
+    """The same before the protocol had versions."""
+
+    def __dlpack__(self, *, stream):
+        return super().__dlpack__(stream=stream)
+
+
+def test_dlpack_arrays_give_the_run_of_their_numbers(cp, problem):
+    X, y = ByDlpack(cp.asarray(problem.X)), FirstDlpack(cp.asarray(problem.y))
+    same(solve(problem, METHODS["svrg"], "cuda", X=X, y=y), solve(problem, METHODS["svrg"], "reference"))
+    assert set(X.streams) == set(y.streams) == {1}
+
+
+def test_dlpack_arrays_of_the_host_are_no_device_arrays(cp, problem):
+    """They go the way of NumPy's, which says what is wrong with them."""
+    assert not on_device(ByDlpack(cp.asarray(problem.X), kind=1))
+    assert on_device(ByDlpack(cp.asarray(problem.X), kind=13))
+
+
+@pytest.mark.parametrize("Foreign", [Foreign, ByDlpack, FirstDlpack])
+def test_arrays_of_other_libraries_are_read_in_place(cp, Foreign):
     """Rows are not copied: the most that is allocated at a time is less than they take."""
     problem = make_problem("softmax", 4000, 64, 3, dtype=np.float32)
     X, y, W = cp.asarray(problem.X), cp.asarray(problem.y), np.zeros((3, 64), np.float32)

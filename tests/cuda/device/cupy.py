@@ -54,7 +54,11 @@ class EmulatedCupy:
             Stream=Stream,
             get_current_stream=lambda: Stream.null,
             Device=lambda index=0: device,
-            runtime=SimpleNamespace(getDeviceCount=lambda: 1, CUDARuntimeError=RuntimeError),
+            runtime=SimpleNamespace(
+                getDeviceCount=lambda: 1,
+                CUDARuntimeError=RuntimeError,
+                getDeviceProperties=lambda index: {"name": b"an emulated GPU", "multiProcessorCount": multiprocessors},
+            ),
             is_available=lambda: True,
         )
 
@@ -105,6 +109,21 @@ class EmulatedCupy:
         )
         return DeviceArray(self.memory, block, host)
 
+    def from_dlpack(self, values: Any) -> DeviceArray:
+        """CuPy's side of the protocol: where the array lies, then a capsule for the current stream (1 is the default one)."""
+        kind, _ = values.__dlpack_device__()
+        if kind != 2:
+            raise TypeError(f"the emulated device takes DLPack arrays of CUDA (2), not of device type {kind}")
+        try:
+            capsule = values.__dlpack__(stream=1, max_version=(1, 0), dl_device=None, copy=None)
+        except TypeError:  # a producer of the protocol's first version
+            capsule = values.__dlpack__(stream=1)
+        host = np.from_dlpack(_Capsule(capsule))
+        block = self.memory.at(host.ctypes.data)
+        if block is None:
+            raise ValueError(f"a DLPack capsule names memory that is not the emulated device's: {host.ctypes.data:#x}")
+        return DeviceArray(self.memory, block, host)
+
     def ascontiguousarray(self, values: Any, dtype: Any = None) -> DeviceArray:
         values = self.asarray(values, dtype)
         return values if values.flags.c_contiguous else values.copy()
@@ -136,6 +155,19 @@ class EmulatedCupy:
                 f"the emulated RawModule takes code, options and backend='nvrtc', not {backend!r}, {sorted(kwargs)}"
             )
         return RawModule(self, code, tuple(options))
+
+
+class _Capsule:
+    """A capsule that NumPy reads as one of the host, where emulated memory is."""
+
+    def __init__(self, capsule: Any) -> None:
+        self.capsule = capsule
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self.capsule
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 1, 0
 
 
 class RawModule:
