@@ -49,6 +49,7 @@ def identity(job: Job, backend: str) -> dict[str, Any]:
         "seed": job.seed,
         "backend": backend,
         "instruction set": _isa() if backend == "native" else None,
+        "processor": _processor(backend),
     }
 
 
@@ -61,6 +62,20 @@ def _isa() -> str:
     from .backends.native import _core
 
     return _core.isa()
+
+
+def _processor(backend: str) -> str | None:
+    """What the kernels of a backend were compiled for where they are run; None for those built before."""
+    if backend == "numba":
+        from llvmlite.binding import get_host_cpu_name
+        from numba import config
+
+        return str(getattr(config, "CPU_NAME", None) or get_host_cpu_name())
+    if backend == "cuda":
+        from .backends.cuda_device import device_name
+
+        return device_name()
+    return None
 
 
 def _name(schedule: Any) -> str:

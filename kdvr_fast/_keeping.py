@@ -20,6 +20,7 @@ from .statistics import GradientStats
 if TYPE_CHECKING:
     from ._training import Run
 
+_MACHINE = ("instruction set", "processor")  # of `identity`: what changes no more than roundings
 _SESSION, _HISTORY, _ANCHOR, _STATS = "session.", "history", "anchor.", "stats."
 
 
@@ -99,9 +100,8 @@ class Keeper:
     def _check(self, data: dict[str, Any]) -> None:
         """Raise unless the file is of this run."""
         file, here, saved = self.checkpoint.file, self._identity, data["run"]
-        isa = "instruction set"
         other = [f"{name} is {here[name]} here and {saved.get(name)} there" for name in here if here[name] != saved.get(name)]
-        if any(not text.startswith(isa) for text in other):
+        if any(not text.startswith(_MACHINE) for text in other):
             raise ValueError(
                 f"checkpoint {file} is of another run: {'; '.join(other)}. Call solve as before, or choose another path"
             )

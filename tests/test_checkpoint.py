@@ -376,6 +376,23 @@ def test_another_instruction_set_is_a_warning(tmp_path, monkeypatch):
             kd.solve(X, y, epochs=4, **call, checkpoint=kd.Checkpoint(path, resume=True))
 
 
+@pytest.mark.skipif(kd.backend_status()["numba"] is not None, reason=str(kd.backend_status()["numba"]))
+def test_another_processor_is_a_warning_with_numba(tmp_path, monkeypatch):
+    """Its kernels are compiled for the processor that they run on."""
+    from numba import config
+
+    X, y, _ = rows("softmax", False)
+    path, call = tmp_path / "run.kdvr", {"loss": "softmax", "random_state": 0, "backend": "numba"}
+    kd.solve(X, y, epochs=2, **call, checkpoint=kd.Checkpoint(path))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        kd.solve(X, y, epochs=3, **call, checkpoint=kd.Checkpoint(path, resume=True))
+    here = _identity._processor("numba")
+    monkeypatch.setattr(config, "CPU_NAME", "generic")
+    with pytest.warns(UserWarning, match=f"processor is generic here and {re.escape(here)} there; .* same up to rounding"):
+        kd.solve(X, y, epochs=4, **call, checkpoint=kd.Checkpoint(path, resume=True))
+
+
 def test_an_interrupt_says_how_to_go_on(tmp_path):
     X, y, _ = rows("softmax", False)
 

@@ -135,6 +135,14 @@ def find_device() -> Device | str:
     return _device(cupy, cupy.cuda.Device().id) if count else "CUDA finds no device: it needs an NVIDIA GPU"
 
 
+def device_name() -> str:
+    """CuPy's current device, and its multiprocessors: the order of sums over blocks follows from their number."""
+    import cupy
+
+    properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)
+    return f"{properties['name'].decode()} ({properties['multiProcessorCount']} multiprocessors)"
+
+
 @cache
 def _device(xp: Any, number: int) -> Device:
     """One of CuPy's devices, the current one, and the kernels compiled for it: once a process."""

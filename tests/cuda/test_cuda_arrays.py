@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from device.array import DeviceArray
@@ -176,3 +178,16 @@ def test_what_a_checkpoint_knows_of_arrays_on_the_device(cp, tmp_path):
         solve(cp.asarray(2 * X), y, epochs=4, checkpoint=kd.Checkpoint(path, resume=True))
     again = solve(cp.asarray(X), y, epochs=4, checkpoint=kd.Checkpoint(path, resume=True))
     np.testing.assert_array_equal(whole.coef.get(), again.coef.get())
+
+
+def test_another_gpu_is_a_warning(cp, tmp_path, monkeypatch):
+    path, call = tmp_path / "run", {"X": X, "y": LABELS}
+    solve(**call, checkpoint=kd.Checkpoint(path))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        solve(**call, epochs=3, checkpoint=kd.Checkpoint(path, resume=True))
+    other = {"name": b"another GPU", "multiProcessorCount": 7}
+    monkeypatch.setattr(cp.cuda.runtime, "getDeviceProperties", lambda index: other)
+    message = r"processor is another GPU \(7 multiproc.* here and an emulated GPU \(3 multiproc.* there; .* same up to rounding"
+    with pytest.warns(UserWarning, match=message):
+        solve(**call, epochs=4, checkpoint=kd.Checkpoint(path, resume=True))
