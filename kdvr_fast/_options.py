@@ -15,7 +15,7 @@ from ._job import Callback, Job
 from ._layer_rate import LayerRate, least_norm
 from ._layers import Network
 from ._problem import teacher_outputs
-from ._rows import is_on_device
+from ._rows import lies_on_device
 from .backends.base import ControlVariate, Problem, Step
 from .checkpoint import Checkpoint
 from .compression import COMPRESSORS, Compressor
@@ -143,7 +143,7 @@ def learning_rate(given: object, problem: Problem, step: Step, sampling: str | B
         return given
     if isinstance(given, str):
         check.choice(given, ("auto",), "learning_rate")
-        if is_on_device(problem.X):
+        if lies_on_device(problem.X):
             raise ValueError(
                 "learning_rate='auto' looks at rows on the processor and X lies on a GPU: pass a number or a schedule"
             )

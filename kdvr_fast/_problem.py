@@ -8,7 +8,7 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from . import _validation as check
-from ._rows import is_on_device
+from ._rows import lies_on_device
 from ._virtual import is_virtual
 from .backends.base import Problem
 from .files import DataSet
@@ -67,7 +67,7 @@ def make_problem(
         k = outputs_of(stored, rule, outputs)
         made = FileTargets(stored, rule, k, rows.dtype)
     else:
-        targets = check.targets(y, rule, n, X_on_device=is_on_device(rows))
+        targets = check.targets(y, rule, n, X_on_device=lies_on_device(rows))
         k = check.n_outputs(targets, rule, outputs)
         made = check.problem_targets(targets, k, rows.dtype)
     return Problem(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -131,17 +132,60 @@ class OnDevice:
         copy: NDArray[Any] = self.values[rows].get()
         return copy
 
-    @staticmethod
-    def beside(values: Any) -> Any:
-        """Values on the current device, copied if they are not there."""
-        import cupy
 
-        return cupy.asarray(values)
+@dataclass(frozen=True, eq=False)
+class CsrOnDevice:
+    """Compressed sparse rows on a GPU, validated, read there in place. Blocks of them are copies on the host.
+
+    data, indices, indptr: CuPy arrays over the memory of whoever made them, otherwise as in `CsrRows`.
+    """
+
+    data: Any
+    indices: Any
+    indptr: Any
+    shape: tuple[int, int]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the values."""
+        dtype: np.dtype[Any] = np.dtype(self.data.dtype)
+        return dtype
+
+    def on_host(self) -> CsrRows:
+        """A copy of all rows on the host."""
+        return CsrRows(self.data.get(), self.indices.get(), self._starts, self.shape)
+
+    @cached_property
+    def _starts(self) -> NDArray[Any]:
+        starts: NDArray[Any] = self.indptr.get()
+        return starts
+
+    def __getitem__(self, rows: slice | NDArray[np.integer[Any]]) -> Any:
+        """A copy of some rows as a `scipy.sparse.csr_array` on the host; of a range of them, what lies between its ends."""
+        which = np.arange(self.shape[0])[rows]
+        if len(which) == 0 or (np.diff(which) != 1).any():
+            return self.on_host()[which]
+        starts = self._starts[which[0] : which[-1] + 2]
+        part = slice(int(starts[0]), int(starts[-1]))
+        some = CsrRows(self.data[part].get(), self.indices[part].get(), starts - starts[0], (len(which), self.shape[1]))
+        return some[:]
 
 
 def is_on_device(X: Any) -> TypeGuard[OnDevice]:
-    """Whether rows or targets lie on a GPU."""
+    """Whether dense rows or targets lie on a GPU."""
     return isinstance(X, OnDevice)
+
+
+def lies_on_device(X: Any) -> TypeGuard[OnDevice | CsrOnDevice]:
+    """Whether rows of any kind lie on a GPU."""
+    return isinstance(X, OnDevice | CsrOnDevice)
+
+
+def beside(values: Any) -> Any:
+    """Values on the current device, copied if they are not there."""
+    import cupy
+
+    return cupy.asarray(values)
 
 
 def is_compact(X: Any) -> TypeGuard[Compact]:
@@ -166,7 +210,7 @@ def stack(blocks: list[Any], axis: int) -> Any:
 def product(X: Any, rows: slice, W: FloatArray) -> NDArray[Any]:
     """A W^T of some rows, (rows, k), formed where they lie, given on the host."""
     if is_on_device(X):
-        on_device: NDArray[Any] = (X.values[rows] @ X.beside(W).T).get()
+        on_device: NDArray[Any] = (X.values[rows] @ beside(W).T).get()
         return on_device
     return np.asarray(X[rows] @ W.T)
 

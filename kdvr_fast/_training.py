@@ -19,7 +19,7 @@ from ._job import Finished, Job, Progress
 from ._keeping import Keeper
 from ._measuring import Weights, accuracy, compare, null_loss, objective, square
 from ._record import Part, exact_statistics, factor_of, moments_of, sampling_of
-from ._rows import is_on_device
+from ._rows import beside, lies_on_device
 from ._stopping import Criterion, residual_norm
 from ._virtual import is_virtual
 from ._walk import Path, rates_of, rows_of, steps_an_epoch, walk
@@ -304,8 +304,8 @@ class Run:
         done, job = self.finished, self.job
         stats = done.stats[: done.epochs]
         coef, intercept = self.linear(done.weights)
-        if is_on_device(job.problem.X):
-            coef, intercept = job.problem.X.beside(coef), job.problem.X.beside(intercept)
+        if lies_on_device(job.problem.X):
+            coef, intercept = beside(coef), beside(intercept)
         return Result(
             coef=coef,
             intercept=intercept,

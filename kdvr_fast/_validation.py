@@ -16,10 +16,10 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ._blocks import Blocks
 from ._custom import Custom, allowed
-from ._rows import Compact, CsrRows, OnDevice, is_on_device
+from ._rows import Compact, CsrOnDevice, CsrRows, OnDevice, is_on_device
 from ._validation_csr import csr_rows
 from ._validation_csr import finite as finite_csr
-from ._validation_device import device_problem_targets, device_rows, device_targets, finite_on_device, on_device
+from ._validation_device import device_problem_targets, device_rows, device_targets, finite_on_device, finite_sum, on_device
 from ._virtual import VirtualRows, VirtualTargets, is_virtual
 from .backends.base import FloatArray
 from .losses import LOSSES, Loss
@@ -153,7 +153,7 @@ def features(X: Any, *, scan: bool = True) -> Any:
 
     A nested list becomes float64. scan: look for NaN and infinities, one read of X.
     """
-    if isinstance(X, CsrRows | OnDevice) or is_virtual(X):
+    if isinstance(X, CsrRows | OnDevice | CsrOnDevice) or is_virtual(X):
         return X
     if on_device(X):
         return device_rows(X, scan)
@@ -256,6 +256,9 @@ def finite_rows(X: Any, first_row: int = 0) -> None:
                 finite(X.values[start : start + rows].astype(np.float32), "X", first_row + start)
     elif isinstance(X, OnDevice):
         finite_on_device(X.values, "X")
+    elif isinstance(X, CsrOnDevice):
+        if not finite_sum(X.data):
+            finite_csr(X.on_host(), first_row)
     elif hasattr(X, "load"):  # rows in files
         X.check(finite_rows)
     elif not is_virtual(X):

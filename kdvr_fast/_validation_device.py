@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._rows import OnDevice
+from ._rows import CsrOnDevice, OnDevice
+from ._validation_csr import check_rows
 from .losses import Loss
 
 _CUDA = (2, 13)  # kDLCUDA and kDLCUDAManaged of DLPack
@@ -21,9 +22,9 @@ _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 def on_device(values: Any) -> bool:
     """Whether an array says that it lies on an NVIDIA GPU."""
-    if isinstance(values, np.ndarray | OnDevice):
+    if isinstance(values, np.ndarray | OnDevice | CsrOnDevice):
         return False
-    if hasattr(values, "__cuda_array_interface__"):
+    if hasattr(values, "__cuda_array_interface__") or (hasattr(values, "indptr") and on_device(values.data)):
         return True
     return hasattr(values, "__dlpack_device__") and int(values.__dlpack_device__()[0]) in _CUDA
 
@@ -41,10 +42,10 @@ def device_array(values: Any, name: str) -> Any:
     return A
 
 
-def device_rows(X: Any, scan: bool) -> OnDevice:
-    """Rows (n, d) on the device, float32 or float64, of unit stride along d. scan: look for NaN and infinities."""
-    if hasattr(X, "toarray"):
-        raise TypeError("X is a sparse matrix on a GPU; sparse rows are copied there from a SciPy CSR matrix: pass X.get()")
+def device_rows(X: Any, scan: bool) -> OnDevice | CsrOnDevice:
+    """Rows (n, d) on the device, float32 or float64, of unit stride along d or CSR. scan: look for NaN and infinities."""
+    if hasattr(X, "toarray") or "sparse" in str(getattr(X, "layout", "")):
+        return _device_csr(X, scan)
     A = device_array(X, "X")
     if A.ndim != 2 or 0 in A.shape:
         raise ValueError(f"X must be 2-D (rows, features) and not empty, got shape {tuple(A.shape)}")
@@ -55,6 +56,55 @@ def device_rows(X: Any, scan: bool) -> OnDevice:
     if scan:
         finite_on_device(A, "X")
     return OnDevice(A)
+
+
+def _device_csr(X: Any, scan: bool) -> CsrOnDevice:
+    """A CSR matrix of CuPy (data, indices, indptr) or torch (values(), col_indices(), crow_indices()) on the device."""
+    if hasattr(X, "indptr") and getattr(X, "format", "csr") == "csr":
+        parts = X.data, X.indices, X.indptr
+    elif str(getattr(X, "layout", "")) == "torch.sparse_csr":
+        parts = X.values(), X.col_indices(), X.crow_indices()
+    else:
+        kind = getattr(X, "format", getattr(X, "layout", type(X).__name__))
+        raise TypeError(
+            f"X is a sparse matrix of format {kind} on a GPU; rows are read from CSR: pass X.tocsr() or X.to_sparse_csr()"
+        )
+    data, indices, indptr = (device_array(a, f"X.{name}") for a, name in zip(parts, ("data", "indices", "indptr"), strict=True))
+    shape = tuple(map(int, X.shape))
+    if len(shape) != 2 or 0 in shape:
+        raise ValueError(f"X must be 2-D (rows, features) and not empty, got shape {shape}")
+    if data.dtype not in _FLOATS:
+        raise TypeError(f"X has dtype {data.dtype}; rows are read in place as float32 or float64: pass X.astype(np.float32)")
+    for name, A in (("indices", indices), ("indptr", indptr)):
+        if A.dtype not in (np.int32, np.int64):
+            raise TypeError(f"X.{name} has dtype {A.dtype}; it is read in place as int32 or int64")
+    n, stored = shape[0], int(indptr[-1]) if len(indptr) else -1
+    if len(indptr) != n + 1 or int(indptr[0]) != 0 or bool((indptr[1:] < indptr[:-1]).any()):
+        raise ValueError(f"X.indptr does not rise from 0 in {n + 1} steps; build the matrix anew, such as from X.tocoo()")
+    if min(len(data), len(indices)) < stored:
+        raise ValueError(f"X.indptr ends at {stored}, but X has {len(data)} values and {len(indices)} indices; build it anew")
+    rows = CsrOnDevice(data[:stored], indices[:stored], indptr, (n, shape[1]))
+    if not _sound_csr(rows, scan):
+        check_rows(rows.on_host(), scan)  # says what is wrong, and where; a sum that overflows is nothing wrong
+    return rows
+
+
+def _sound_csr(rows: CsrOnDevice, scan: bool) -> bool:
+    """Whether a few reductions find features in range that rise within each row, and, with scan, only finite numbers."""
+    features, stored = rows.indices, len(rows.indices)
+    if stored == 0:
+        return True
+    rises = features[1:] > features[:-1]
+    rises[rows.indptr[(rows.indptr > 0) & (rows.indptr < stored)] - 1] = True  # the first of a row may be any
+    if int(features.min()) < 0 or int(features.max()) >= rows.shape[1] or not bool(rises.all()):
+        return False
+    return not scan or finite_sum(rows.data)
+
+
+def finite_sum(A: Any) -> bool:
+    """Whether the sum is finite: then all numbers are."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(float(A.sum())))
 
 
 def finite_on_device(A: Any, name: str) -> None:

@@ -30,8 +30,8 @@ class Checkpoint:
     The call must then be the same: other data, settings or seeds are an error that names them. Only `epochs` may differ, down
     to those that were finished, and `random_state=None` takes the seed of the file. Data are told by their shape, a sample of
     their rows and, up to 16 MB, all targets, a schedule of your own by its class. On another instruction set
-    ("native"), processor ("numba") or GPU ("cuda") the rest of the run is the same up to rounding, which a warning says. Not for
-    `LBFGS`.
+    ("native"), processor ("numba") or GPU ("cuda") the rest of the run is the same up to rounding, which a warning says.
+    Not for `LBFGS`.
 
     Without `resume` an existing file is an error. Callbacks are not called again for the epochs of the file.
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _validation as check
-from ._rows import is_on_device
+from ._rows import beside, is_on_device, lies_on_device
 from .backends.base import FloatArray, State
 from .history import History
 from .losses import Loss
@@ -96,20 +96,20 @@ class Result:
         A: Any = rows.values if is_on_device(rows) else rows[:]
         coef, intercept = (_beside(rows, w).astype(A.dtype) for w in (self.coef, self.intercept))
         Z: FloatArray = A @ coef.T + intercept
-        return Z
+        return beside(Z) if lies_on_device(rows) else Z
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Labels (n,) as int64 for softmax, logistic and losses like them; else link(z), for squared z: (n,) if k = 1."""
         rows = check.features(X)
         Z: Any = self.decision_function(rows)
-        predicted = predictions(Z.get() if is_on_device(rows) else Z, check.loss(self.loss))
-        return rows.beside(predicted) if is_on_device(rows) else predicted
+        predicted = predictions(Z.get() if lies_on_device(rows) else Z, check.loss(self.loss))
+        return beside(predicted) if lies_on_device(rows) else predicted
 
 
 def _beside(rows: Any, weights: Any) -> Any:
     """Weights of a result where rows lie."""
     if is_on_device(rows):
-        return rows.beside(weights)
+        return beside(weights)
     return weights if isinstance(weights, np.ndarray) else weights.get()
 
 

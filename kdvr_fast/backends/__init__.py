@@ -75,10 +75,10 @@ def backend_for(name: str, problem: Problem, work: Work) -> Backend:
 
     Raises ValueError for a named backend that refuses, with what it does not do and the names of those that do it.
     """
-    from .._rows import is_on_device  # which imports from this package
+    from .._rows import lies_on_device  # which imports from this package
 
     def refusal(backend: Backend) -> str | None:
-        if is_on_device(problem.X) and backend.name != "cuda":
+        if lies_on_device(problem.X) and backend.name != "cuda":
             return "X lies on a GPU, which it does not read"
         return backend.refusal(problem, work)
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._probabilities import Probabilities
-from .._rows import gram, is_compact, is_on_device, is_sparse, row_numbers
+from .._rows import gram, is_compact, is_sparse, lies_on_device, row_numbers
 from .._virtual import is_virtual
 from .base import LARGEST, ControlVariate, FloatArray, Pass, Problem, Session, State, Step, Sums, Walk, Work
 from .cuda_device import BLOCK_THREADS, SUMS, WALK_THREADS, Device, find_device
@@ -294,7 +294,7 @@ class CudaBackend:
             return "its rows are arrays of float32 or float64 or sparse ones, neither compact nor virtual"
         if work.step is not None and work.step.compression is not None:
             return "it compresses no weights"
-        if work.full_batch and is_on_device(problem.X):
+        if work.full_batch and lies_on_device(problem.X):
             return "a full-batch method reads some rows on the processor, so that X must lie there"
         batch = 1 if work.step is None else work.step.batch_size
         if max(n, k * (d + 1), k * batch) > _MOST:

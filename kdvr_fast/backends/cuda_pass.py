@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._rows import is_on_device, is_sparse
+from .._rows import CsrOnDevice, is_on_device, is_sparse
 from .base import ControlVariate, FloatArray, Pass, Problem, Sums
 from .cuda_device import BLOCK_THREADS, SUMS, Device, Kind
 
@@ -161,7 +161,7 @@ class Reader:
         if self._columns is None:
             from scipy.sparse import csr_array
 
-            X = self._problem.X
+            X = self._problem.X.on_host() if isinstance(self._problem.X, CsrOnDevice) else self._problem.X
             by_columns = csr_array((X.data, X.indices, X.indptr), shape=X.shape).tocsc()
             array = self._device.array
             self._columns = array(by_columns.data), array(by_columns.indices, np.int32), array(by_columns.indptr, np.int64)
