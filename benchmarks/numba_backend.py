@@ -6,9 +6,11 @@ import os
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 import numpy as np
 
+import kdvr_fast
 from kdvr_fast.backends import backend_status, get_backend
 from kdvr_fast.backends.base import ControlVariate, Problem, Step
 from kdvr_fast.losses import LOSSES
@@ -47,7 +49,12 @@ class ColdStart:
         self._run()
 
     def _run(self) -> None:
-        environment = {**os.environ, "NUMBA_CACHE_DIR": self.folder.name}
+        # asv takes PYTHONPATH away, and the package may be read from the tree
+        environment = {
+            **os.environ,
+            "NUMBA_CACHE_DIR": self.folder.name,
+            "PYTHONPATH": str(Path(kdvr_fast.__file__).parents[1]),
+        }
         subprocess.run([sys.executable, "-c", _FIRST_RUN], env=environment, check=True)
 
 

@@ -1,8 +1,9 @@
 """What the CUDA kernels take of a device, without one: registers, shared memory, spills from the assembler, bytes emulated.
 
-    python tests/cuda/resources.py [--all]
+    python tests/cuda/resources.py [--check]
 
-prints the two tables of csrc/cuda/README.md. `--all` looks at every kind of problem, not only the largest.
+prints the two tables of csrc/cuda/README.md, for every kind of problem. It ends with 1 where a kernel spills, a block asks for
+more than there is, or a row moves more than it must; `--check` also where the tables are not those of the file.
 
 Bytes a row are those that warps ask memory for when the PTX is executed, in sectors of 32 bytes, before any cache. The floor
 must move whatever a cache holds: each row of X once, and what belongs to it (target, sample weight, place in the order).
@@ -28,10 +29,14 @@ from device.engines import PtxEngine
 from problems import VARIATES, make_point, make_problem, prepare, to_csr
 from ptx import Traffic
 
+from kdvr_fast._probabilities import Probabilities
 from kdvr_fast.backends import get_backend
 from kdvr_fast.backends.base import Step
-from kdvr_fast.backends.cuda_device import POINTERS, Kind, Tuning, source_folder
+from kdvr_fast.backends.cuda_device import BLOCK_THREADS, POINTERS, WALK_THREADS, Kind, Tuning, source_folder
 
+README = Path(__file__).parents[2] / "csrc" / "cuda" / "README.md"
+REGISTERS, SHARED = 65536, 48 << 10  # of a block, on each of the architectures
+SLACK = 1.01  # of the floor: sectors at the ends of arrays
 ARCHITECTURES = ("sm_80", "sm_90", "sm_100")
 KINDS = [
     Kind(np.dtype(dtype), sparse, loss, one)
@@ -39,7 +44,6 @@ KINDS = [
     for sparse in (False, True)
     for loss, one in (("softmax", False), ("squared", False), ("squared", True), ("logistic", True))
 ]
-LARGEST = [kind for kind in KINDS if kind.loss == "softmax"]
 STREAMED = ("values", "features", "starts", "labels", "targets", "sample", "order", "table")  # a row's own; the rest is shared
 _USE = re.compile(
     r"Compiling entry function '(\w+)'.*?(\d+) bytes spill stores, (\d+) bytes spill loads"
@@ -83,7 +87,10 @@ def all_uses(kinds: Sequence[Kind]) -> dict[tuple[Kind, str], list[Use]]:
 
 @dataclass(frozen=True)
 class Workload:
-    """A read of all rows ("pass"), or an epoch in one block ("walk") or in launches ("launches")."""
+    """A read of all rows ("pass"), or an epoch in one block ("walk") or in launches ("launches").
+
+    stored: the type of a teacher's stored probabilities; None for a teacher given by weights.
+    """
 
     name: str
     loss: str
@@ -91,6 +98,7 @@ class Workload:
     way: str
     batch: int = 0
     sparse: bool = False
+    stored: type | None = None
 
 
 WORKLOADS = [
@@ -100,6 +108,8 @@ WORKLOADS = [
     Workload("epoch, logistic, batch 10", "logistic", 1, "walk", 10),
     Workload("epoch, 10 classes, batch 10", "softmax", 10, "walk", 10),
     Workload("epoch, 10 classes, batch 128", "softmax", 10, "launches", 128),
+    Workload("epoch, 64 classes, batch 10, stored teacher", "softmax", 64, "walk", 10, stored=np.float32),
+    Workload("epoch, 64 classes, batch 10, stored in float16", "softmax", 64, "walk", 10, stored=np.float16),
 ]
 ROWS, FEATURES = 256, 64
 
@@ -116,7 +126,7 @@ class Bytes:
 
 
 def measure(work: Workload, planted: Any = None) -> Bytes:
-    """A float32 problem with a teacher given by weights, run in the interpreter."""
+    """A float32 problem with a teacher, run in the interpreter."""
     traffic = Traffic()
     problem = make_problem(work.loss, ROWS, FEATURES, work.k, dtype=np.float32)
     if work.sparse:
@@ -125,13 +135,17 @@ def measure(work: Workload, planted: Any = None) -> Bytes:
     engine = PtxEngine(None, POINTERS, planted)
     with cuda_on(engine, tuning):
         session = get_backend("cuda").open(problem)
-        prepare(session, problem, VARIATES["weights"])
+        variate = VARIATES["weights" if work.stored is None else "table"]
+        prepare(session, problem, variate)
+        if work.stored is np.float16:
+            P = np.random.default_rng(1).dirichlet(np.ones(work.k), ROWS).astype(np.float16)
+            session.anchor_table(Probabilities(P, problem.y, problem.X.dtype), mean=False)
         engine.traffic = traffic
         if work.way == "pass":
-            session.evaluate(*make_point(problem), VARIATES["weights"])
+            session.evaluate(*make_point(problem), variate)
         else:
             order = np.random.default_rng(0).permutation(ROWS)
-            session.epoch(order, np.array([1e-3]), Step(batch_size=work.batch), VARIATES["weights"])
+            session.epoch(order, np.array([1e-3]), Step(batch_size=work.batch), variate)
         del session
     labels = {label for label, _ in traffic.counters}
     rows = sum(traffic.moved(label) for label in STREAMED if label in labels)
@@ -141,33 +155,68 @@ def measure(work: Workload, planted: Any = None) -> Bytes:
 
 
 def floor(work: Workload, problem: Any) -> float:
-    """Bytes of a row that must move: its numbers, target, sample weight (and, in a walk, its place in the order)."""
+    """Bytes of a row that must move: numbers, target, sample weight, stored outputs, and in a walk its place in the order."""
     target = 8 if work.loss == "softmax" else 4 * work.k
     own = target + 4 + (8 if work.way != "pass" else 0)
+    if work.stored is not None:
+        own += np.dtype(work.stored).itemsize * work.k
     if work.sparse:
         return len(problem.X.data) * 8 / ROWS + 8 * (1 + 1 / ROWS) + own
     return FEATURES * 4 + own
 
 
-def lines(kinds: Sequence[Kind]) -> Iterator[str]:
-    """Both tables."""
-    table = all_uses(kinds)
+def excess(use: Use) -> str | None:
+    """What a kernel takes that there is not."""
+    threads = WALK_THREADS if use.kernel == "kdvr_walk" else BLOCK_THREADS
+    if use.spills:
+        return f"{use.kernel} spills {use.spills} bytes"
+    if not 0 < use.registers * threads <= REGISTERS:
+        return f"{use.kernel} takes {use.registers} registers in each of {threads} threads, a block has {REGISTERS}"
+    return f"{use.kernel} takes {use.shared} bytes of shared memory, a block has {SHARED}" if use.shared > SHARED else None
+
+
+def label(kind: Kind) -> str:
+    return f"{kind.loss}, {'one output' if kind.one else 'more'}, {'CSR' if kind.sparse else 'dense'}, {kind.dtype}"
+
+
+def kernel_lines(table: dict[tuple[Kind, str], list[Use]]) -> Iterator[str]:
     yield f"| kernel | kind | {' | '.join(ARCHITECTURES)} | shared memory | spills |"
     yield f"|---|---|{'---:|' * (len(ARCHITECTURES) + 2)}"
-    for kind in kinds:
-        by_architecture = [table[kind, architecture] for architecture in ARCHITECTURES]
-        for same in zip(*by_architecture, strict=True):
-            label = f"{kind.loss}, {'one output' if kind.one else 'more'}, {'CSR' if kind.sparse else 'dense'}, {kind.dtype}"
+    for kind in dict.fromkeys(kind for kind, _ in table):
+        for same in zip(*(table[kind, architecture] for architecture in ARCHITECTURES), strict=True):
             numbers = [*(use.registers for use in same), max(use.shared for use in same), sum(use.spills for use in same)]
-            yield f"| {same[0].kernel} | {label} | {' | '.join(map(str, numbers))} |"
-    yield ""
+            yield f"| {same[0].kernel} | {label(kind)} | {' | '.join(map(str, numbers))} |"
+
+
+def byte_lines(found: dict[Workload, Bytes]) -> Iterator[str]:
     yield "| workload | floor | touched | rows | of it asked for by lanes | weights and scratch |"
     yield "|---|---:|---:|---:|---:|---:|"
-    for work in WORKLOADS:
-        b = measure(work)
+    for work, b in found.items():
         yield f"| {work.name} | {b.floor:.0f} | {b.touched:.0f} | {b.rows:.0f} | {b.coalesced:.0%} | {b.shared:.0f} |"
 
 
+def main(check: bool) -> list[str]:
+    """Prints both tables; what is wrong with them."""
+    table, found = all_uses(KINDS), {work: measure(work) for work in WORKLOADS}
+    wrong = [
+        f"{label(kind)}, {architecture}: {text}"
+        for (kind, architecture), uses in table.items()
+        for text in map(excess, uses)
+        if text is not None
+    ]
+    wrong += [
+        f"{work.name}: {b.touched:.0f} bytes a row come from memory, the floor is {b.floor:.0f}"
+        for work, b in found.items()
+        if not b.floor <= b.touched <= SLACK * b.floor
+    ]
+    lines = [*kernel_lines(table), "", *byte_lines(found)]
+    sys.stdout.write("\n".join(lines) + "\n")
+    if check:
+        written = [line for line in README.read_text().splitlines() if line.startswith("|")]
+        wrong += [f"{README.name} has not: {line}" for line in lines if line and line not in written]
+        wrong += [f"{README.name} has, and it is not so: {line}" for line in written if line not in lines]
+    return wrong
+
+
 if __name__ == "__main__":
-    for line in lines(KINDS if "--all" in sys.argv[1:] else LARGEST):
-        sys.stdout.write(line + "\n")
+    sys.exit("\n".join(main("--check" in sys.argv[1:])) or None)

@@ -5,31 +5,47 @@ from __future__ import annotations
 import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from device import nvrtc
-from resources import ARCHITECTURES, KINDS, LARGEST, WORKLOADS, all_uses, measure, read_log
+from resources import ARCHITECTURES, KINDS, README, SHARED, SLACK, WORKLOADS, Use, all_uses, excess, label, measure, read_log
 from shim import Patch
 
-from kdvr_fast.backends.cuda_device import BLOCK_THREADS, WALK_THREADS, Kind, source_folder
+from kdvr_fast.backends.cuda_device import Kind, source_folder
 
 NVCC = shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
-REGISTERS, SHARED = 65536, 48 << 10  # of a block on each of the three
 needs_nvrtc = pytest.mark.skipif(nvrtc.unavailable() is not None, reason=str(nvrtc.unavailable()))
 
 
 @needs_nvrtc
 def test_no_kernel_spills_or_asks_for_more_than_there_is():
-    """Of the kinds with the most numbers in registers; `resources.py --all` looks at all."""
+    """Of the kinds with the most numbers in registers; `resources.py` looks at all."""
     largest = [Kind(np.dtype(dtype), False, "softmax", False) for dtype in (np.float32, np.float64)]
     for (kind, architecture), uses in all_uses(largest).items():
         assert {use.kernel for use in uses} >= {"kdvr_walk", "kdvr_forward", "kdvr_step", "kdvr_pass", "kdvr_reduce"}
         for use in uses:
-            threads = WALK_THREADS if use.kernel == "kdvr_walk" else BLOCK_THREADS
-            assert use.spills == 0, (kind, architecture, use)
-            assert 0 < use.registers * threads <= REGISTERS and use.shared <= SHARED, (kind, architecture, use)
+            assert excess(use) is None, (kind, architecture, excess(use))
+
+
+def test_the_table_names_every_kind_and_kernel_without_a_spill():
+    """Of csrc/cuda/README.md; its numbers are checked by `resources.py --check`, in minutes."""
+    rows = [line.split(" | ") for line in README.read_text().splitlines() if line.startswith("| kdvr_")]
+    kernels = {"kdvr_walk", "kdvr_forward", "kdvr_step", "kdvr_rows", "kdvr_reduce"}
+    own = {False: {"kdvr_pass", "kdvr_finish"}, True: {"kdvr_columns"}}
+    wanted = {(name, label(kind)) for kind in KINDS for name in kernels | own[kind.sparse]}
+    assert {(name.strip("| "), kind) for name, kind, *_ in rows} == wanted
+    assert all(row[-1].strip(" |") == "0" and len(row) == 4 + len(ARCHITECTURES) for row in rows)
+
+
+def test_what_is_not_there_would_be_seen():
+    fine = Use("kdvr_walk", 170, SHARED, 0)
+    assert excess(fine) is None
+    assert "spills 8 bytes" in excess(replace(fine, spills=8))
+    assert "171 registers in each of 384" in excess(replace(fine, registers=171))
+    assert "bytes of shared memory" in excess(replace(fine, shared=SHARED + 1))
 
 
 @needs_nvrtc
@@ -51,7 +67,7 @@ def test_a_spill_would_be_seen():
 def test_nvcc_has_nothing_to_warn_of(tmp_path):
     """One kind for each architecture, warnings and spills as errors."""
     folder = source_folder()
-    kinds = [KINDS[0], next(k for k in LARGEST if k.dtype == np.float64), LARGEST[-1]]
+    kinds = [KINDS[0], next(k for k in KINDS if k.dtype == np.float64), next(k for k in reversed(KINDS) if k.loss == "softmax")]
 
     def build(kind, architecture):
         options = [
@@ -78,7 +94,7 @@ def test_nvcc_has_nothing_to_warn_of(tmp_path):
 def test_rows_move_once_and_side_by_side(work):
     """What must come from memory is the floor: no row is read in part, none twice from far away, and lanes read neighbours."""
     found = measure(work)
-    assert found.floor <= found.touched <= 1.01 * found.floor
+    assert found.floor <= found.touched <= SLACK * found.floor
     assert found.coalesced > (0.6 if work.sparse else 0.99)
     assert found.rows <= 9 * found.floor  # a group of outputs each for student and anchor, logits and gradient: from the cache
 
