@@ -19,70 +19,117 @@ constexpr int kTogether = 32 / static_cast<int>(sizeof(T));
 template <class T>
 constexpr int kTile = kPassWarps * kTogether<T>;
 
-// z (rows of kMostOutputs numbers) = W a + b of rows first .. first + kTogether - 1, and their |a|^2: sums over a register tile
-// of these rows by a group of outputs. Rows beyond `last` repeat it and are not used.
+// Weights, and where the logits that they give go (rows of kMostOutputs numbers).
 template <class T>
-KDVR_INLINE void logits_of_tile(const Job<T>& job, Index first, Index last, const T* W, T* z, T* norms) {
-    constexpr int R = kTogether<T>;
-    const T* const a = job.values + first * job.stride;
+struct Side {
+    const T* weights;
+    T* z;
+};
+
+// W a + b of G outputs from j0 on, of one side or, in the same read, of two, for rows first .. first + kTogether - 1: sums over
+// a register tile of these rows by all outputs. Rows beyond `last` repeat it and are not used. squares: adds |a|^2.
+template <int G, int Sides, class T>
+KDVR_INLINE void products_of_tile(const Job<T>& job, Index first, Index last, int j0, const Side<T> (&sides)[Sides],
+                                  bool squares, T (&square)[kTogether<T>]) {
+    constexpr int R = kTogether<T>, All = Sides * G;
+    constexpr int P = R * All < 32 ? R * All : 32, rows = P / All;           // sums that lanes can hold, and their rows
     const int most = last - first < R ? static_cast<int>(last - first) : R;  // of the rows after the first
+    const T* const a = job.values + first * job.stride;
+    T part[R / rows][P] = {};
+#pragma unroll 1
+    for (int f = lane(); f < job.d; f += 32) {
+        T w[All];
+        const T* row = a + f;
+#pragma unroll
+        for (int j = 0; j < All; ++j) w[j] = sides[j / G].weights[(j0 + j % G) * job.d + f];
+#pragma unroll
+        for (int i = 0; i < R; ++i) {
+            const T number = *row;
+            if (i < most) row += job.stride;
+            if (squares) square[i] += number * number;
+#pragma unroll
+            for (int j = 0; j < All; ++j) part[i / rows][i % rows * All + j] += w[j] * number;
+        }
+    }
+    const int i = lane() / All, j = j0 + lane() % G;
+    const Side<T> mine = sides[0], other = sides[Sides - 1];
+    const bool second = lane() % All >= G;
+    const T bias = (second ? other : mine).weights[job.k * job.d + j];
+    T* const z = second ? other.z : mine.z;
+#pragma unroll
+    for (int part_of_rows = 0; part_of_rows < R / rows; ++part_of_rows) {
+        const T total = sum_each<P>(part[part_of_rows]);
+        if (i < rows) z[(part_of_rows * rows + i) * kMostOutputs + j] = total + bias;
+    }
+}
+
+// The student's logits z and, of an anchor given by weights, t, and |a|^2. A group of outputs that leaves room in the register
+// tile takes both sides in one read.
+template <class T>
+KDVR_INLINE void logits_of_tile(const Job<T>& job, Index first, Index last, T* z, T* t, T* norms) {
+    constexpr int R = kTogether<T>;
+    const bool both = job.source == kWeights;
     T square[R] = {};
     for_outputs<T>(job.k, [&](int j0, auto group) {
         constexpr int G = decltype(group)::size;
-        constexpr int P = R * G < 32 ? R * G : 32, rows = P / G;  // sums that lanes can hold, and their rows
-        T part[R / rows][P] = {};
-#pragma unroll 1
-        for (int f = lane(); f < job.d; f += 32) {
-            T w[G];
-            const T* row = a + f;
-#pragma unroll
-            for (int j = 0; j < G; ++j) w[j] = W[(j0 + j) * job.d + f];
-#pragma unroll
-            for (int i = 0; i < R; ++i) {
-                const T number = *row;
-                if (i < most) row += job.stride;
-                if (j0 == 0) square[i] += number * number;
-#pragma unroll
-                for (int j = 0; j < G; ++j) part[i / rows][i % rows * G + j] += w[j] * number;
+        const Side<T> student{job.W, z}, anchor{job.anchor, t};
+        if constexpr (2 * G <= kWidest<T>) {
+            if (both) {
+                products_of_tile<G, 2, T>(job, first, last, j0, {student, anchor}, j0 == 0, square);
+            } else {
+                products_of_tile<G, 1, T>(job, first, last, j0, {student}, j0 == 0, square);
             }
-        }
-        const int i = lane() / G, j = lane() % G;
-#pragma unroll
-        for (int part_of_rows = 0; part_of_rows < R / rows; ++part_of_rows) {
-            const T total = sum_each<P>(part[part_of_rows]);
-            if (i < rows) z[(part_of_rows * rows + i) * kMostOutputs + j0 + j] = total + W[job.k * job.d + j0 + j];
+        } else {
+#pragma unroll 1
+            for (int side = both; side >= 0; --side) {
+                products_of_tile<G, 1, T>(job, first, last, j0, {side ? anchor : student}, j0 == 0 && side == 0, square);
+            }
         }
     });
     for (int i = 0; i < R; ++i) {
-        if (lane() >= job.k) z[i * kMostOutputs + lane()] = kPadding<T>;
+        if (lane() < job.k) continue;
+        z[i * kMostOutputs + lane()] = kPadding<T>;
+        if (both) t[i * kMostOutputs + lane()] = kPadding<T>;
     }
     const T total = sum_each<R>(square);
     if (lane() < R) norms[lane()] = total + static_cast<T>(job.intercept);
 }
 
-// Adds sum over a tile's rows of r (x) a, and of r for the intercept, to `out` (k d + k doubles); threads own features.
-template <class T>
-KDVR_INLINE void add_gradient(const Job<T>& job, Index first, int rows, const T* r, double* out) {
+// Adds sum over a tile's rows of r (x) a, and of r for the intercept, to `out` (k d + k doubles), and with Both, in the same
+// read, of c (x) a to the k d + k doubles behind; threads own features.
+template <bool Both, class T>
+KDVR_INLINE void add_gradient(const Job<T>& job, Index first, int rows, const T* r, const T* c, double* out) {
+    double* const of_c = out + (job.d + 1) * job.k;
     for (int f = threadIdx.x; f < job.d; f += blockDim.x) {
         for_outputs<T>(job.k, [&](int j0, auto group) {
             constexpr int G = decltype(group)::size;
-            T part[G] = {};
+            T part[G] = {}, part_of_c[G] = {};
             const T* a = job.values + first * job.stride + f;
 #pragma unroll 2
             for (int i = 0; i < rows; ++i) {
                 const T number = a[i * job.stride];
 #pragma unroll
-                for (int j = 0; j < G; ++j) part[j] += r[i * kMostOutputs + j0 + j] * number;
+                for (int j = 0; j < G; ++j) {
+                    part[j] += r[i * kMostOutputs + j0 + j] * number;
+                    if (Both) part_of_c[j] += c[i * kMostOutputs + j0 + j] * number;
+                }
             }
 #pragma unroll
-            for (int j = 0; j < G; ++j) out[(j0 + j) * job.d + f] += static_cast<double>(part[j]);
+            for (int j = 0; j < G; ++j) {
+                out[(j0 + j) * job.d + f] += static_cast<double>(part[j]);
+                if (Both) of_c[(j0 + j) * job.d + f] += static_cast<double>(part_of_c[j]);
+            }
         });
     }
     if (!job.intercept) return;
     for (int j = threadIdx.x; j < job.k; j += blockDim.x) {
-        T part = 0;
-        for (int i = 0; i < rows; ++i) part += r[i * kMostOutputs + j];
+        T part = 0, part_of_c = 0;
+        for (int i = 0; i < rows; ++i) {
+            part += r[i * kMostOutputs + j];
+            if (Both) part_of_c += c[i * kMostOutputs + j];
+        }
         out[job.k * job.d + j] += static_cast<double>(part);
+        if (Both) of_c[job.k * job.d + j] += static_cast<double>(part_of_c);
     }
 }
 
@@ -94,16 +141,12 @@ KDVR_INLINE void pass(const Job<T>& job, double* partial) {
     __shared__ T norms[kTile<T>];
     WarpSums sums;
     const int parts = job.source == kNone ? 1 : 2, at = warp_of_block() * kTogether<T>;
-    const int size = (job.d + 1) * job.k;
-    double* const mine = partial + static_cast<Index>(blockIdx.x) * parts * size;
+    double* const mine = partial + static_cast<Index>(blockIdx.x) * parts * (job.d + 1) * job.k;
     for (Index first = static_cast<Index>(blockIdx.x) * kTile<T>; first < job.n;
          first += static_cast<Index>(gridDim.x) * kTile<T>) {
         const int rows = static_cast<int>(job.n - first < kTile<T> ? job.n - first : kTile<T>);
         T *const z = r + at * kMostOutputs, *const t = c + at * kMostOutputs;
-#pragma unroll 1  // the anchor's logits first
-        for (int student = job.source != kWeights; student < 2 && at < rows; ++student) {
-            logits_of_tile(job, first + at, job.n - 1, student ? job.W : job.anchor, student ? z : t, norms + at);
-        }
+        if (at < rows) logits_of_tile(job, first + at, job.n - 1, z, t, norms + at);
         __syncwarp();
         for (int i = 0; i < kTogether<T> && at + i < rows; ++i) {
             const Index row = first + at + i;
@@ -117,8 +160,11 @@ KDVR_INLINE void pass(const Job<T>& job, double* partial) {
             }
         }
         __syncthreads();
-        add_gradient(job, first, rows, r, mine);
-        if (parts == 2) add_gradient(job, first, rows, c, mine + size);
+        if (parts == 2) {
+            add_gradient<true>(job, first, rows, r, c, mine);
+        } else {
+            add_gradient<false>(job, first, rows, r, c, mine);
+        }
         __syncthreads();
     }
     sums.finish(job.sums);
