@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from problems import LOSS_NAMES, variates_of
 from test_parity import EXAMPLES, Case, cases, compare
+from test_parity_methods import compare_method, dtypes, table
 
 from kdvr_fast.backends import get_backend
 from kdvr_fast.backends.base import LARGEST, Step
@@ -78,6 +79,13 @@ def test_every_kind_on_the_cpu(on_the_cpu, loss, kind, dtype):
     on_the_cpu.tuning = WAYS["products"]
     if OUTPUTS[loss] > 1:
         compare("cuda", case)
+
+
+@dtypes
+@table
+def test_every_method_on_the_cpu(on_the_cpu, loss, name, dtype):
+    for sparse in (False, True):
+        compare_method("cuda", loss, name, dtype, sparse)
 
 
 @both

@@ -118,7 +118,12 @@ FAULTS = {
         "race of a",
     ),
     "no barrier before a tile's gradient": Fault(
-        "one", "race", "pass.cuh", "        __syncthreads();\n        if (parts == 2) {", "        if (parts == 2) {", "race of a"
+        "one",
+        "race",
+        "pass.cuh",
+        "        __syncthreads();\n        if (parts == 2) {",
+        "        if (parts == 2) {",
+        "race of a",
     ),
     "no barrier of the warp": Fault(
         "many",
