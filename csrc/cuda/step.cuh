@@ -242,8 +242,8 @@ KDVR_INLINE void descend_sparse(const Job<T>& job, Index step, int part, int par
     const auto each = [&](auto f) {
         for (int i = 0; i < batch.size; ++i) {
             const Index row = row_of(job.order[batch.first + i]), begin = job.starts[row], end = job.starts[row + 1];
-            const Index from = first_at_least(job.features, begin, end, low),
-                        to = first_at_least(job.features, from, end, high);
+            const Index from = low == 0 ? begin : first_at_least(job.features, begin, end, low),
+                        to = high == job.d ? end : first_at_least(job.features, from, end, high);
             const int numbers = static_cast<int>(to - from) * k;
             for (int at = threadIdx.x; at < numbers; at += blockDim.x) {
                 const int j = at % k;
