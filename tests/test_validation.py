@@ -182,12 +182,12 @@ def test_the_scan_finds_the_first_bad_value_wherever_it_is(n, d, dtype, data):
     values = np.zeros((n, d), dtype)
     values[row, column] = data.draw(st.sampled_from([np.nan, np.inf, -np.inf]))
     values[row + 1 :] = np.nan
-    scan_bytes, check._SCAN_BYTES = check._SCAN_BYTES, 256  # many blocks of few rows
+    scan_bytes, check.arrays.SCAN_BYTES = check.arrays.SCAN_BYTES, 256  # many blocks of few rows
     try:
         with pytest.raises(ValueError, match=rf"in row {row}, column {column};"):
             check.finite(values, "X")
     finally:
-        check._SCAN_BYTES = scan_bytes
+        check.arrays.SCAN_BYTES = scan_bytes
 
 
 def test_finite_values_whose_sum_overflows_are_taken():

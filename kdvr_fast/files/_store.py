@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _validation as check
-from .._validation_csr import check_rows
+from .._validation.csr import check_rows
 from ._rows import CsrFileRows, DenseFileRows, FileRows
 from ._stored import FileArray, Table
 

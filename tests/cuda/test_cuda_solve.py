@@ -14,7 +14,7 @@ from device.engines import PtxEngine, ShimEngine
 from problems import make_point, make_problem
 
 import kdvr_fast as kd
-from kdvr_fast._validation_device import on_device
+from kdvr_fast._validation.device import on_device
 from kdvr_fast.backends import backend_status
 
 METHODS = {"sgd": kd.SGD(), "unbiased": kd.UnbiasedKD(0.8), "svrg": kd.SVRG()}

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._rows import CsrRows
+from .._rows import CsrRows
 
 _SCAN_NUMBERS = 1 << 20  # of non-zeros looked at at once
 _INTEGERS = (np.dtype(np.int32), np.dtype(np.int64))
@@ -40,7 +40,7 @@ def check_rows(rows: CsrRows, scan: bool, first_row: int = 0) -> None:
 
 def _sound(rows: CsrRows, scan: bool) -> bool:
     """Whether one native pass finds nothing wrong; if not, or without the extension, the checks below look for what it is."""
-    from .backends.native import _core
+    from ..backends.native import _core
 
     if _core is None:
         return False

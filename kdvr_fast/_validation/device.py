@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._rows import CsrOnDevice, OnDevice
-from ._validation_csr import check_rows
-from .losses import Loss
+from .._rows import CsrOnDevice, OnDevice
+from ..losses import Loss
+from .csr import check_rows
 
 _CUDA = (2, 13)  # kDLCUDA and kDLCUDAManaged of DLPack
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
